@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// waveSize bounds the operations, and so the keys in memory, of one batch.
+const waveSize = 512
+
+// Outcome is what became of a plan.
+type Outcome struct {
+	Done   int            // steps that were carried out
+	Failed map[Pair]error // pairs that met an error; their later steps were left out
+	Host   error          // an error of host scope: the rest of the plan was left out
+}
+
+// applier carries out plans. It holds no state between them.
+type applier struct {
+	kernel Kernel
+	ledger Ledger
+	keys   Keys
+	db     Database
+}
+
+// apply carries out a plan wave by wave: steps of one kind that do not depend
+// on each other go to the kernel in one batch. A step that fails takes its pair
+// out of the rest of the plan and undoes the pair's steps so far, newest first;
+// a step of host scope ends the plan. Whatever happens, what is left is blocked
+// by the guards.
+func (a applier) apply(ctx context.Context, plan Plan) Outcome {
+	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}}}
+	for i := 0; i < len(plan.Steps) && r.out.Host == nil; {
+		n := wave(plan.Steps[i:])
+		r.wave(ctx, plan.Steps[i:i+n])
+		i += n
+	}
+	r.undo(ctx)
+	return r.out
+}
+
+// wave returns how many steps at the head of steps may go together.
+func wave(steps []Step) int {
+	n := 1
+	for n < len(steps) && n < waveSize && alike(&steps[0], &steps[n]) {
+		n++
+	}
+	return n
+}
+
+func alike(a, b *Step) bool {
+	if a.Phase != b.Phase || a.Verb != b.Verb || a.Guard != b.Guard || a.Hosts() != b.Hosts() {
+		return false
+	}
+	if a.Verb != Change {
+		return a.Verb == Reserve
+	}
+	return a.Op.Kind == b.Op.Kind && (a.Op.SA == nil || a.Op.SA.Dir == b.Op.SA.Dir)
+}
+
+type run struct {
+	applier
+	out  Outcome
+	done []Step // that have an inverse
+}
+
+func (r *run) wave(ctx context.Context, steps []Step) {
+	steps = r.healthy(steps)
+	if len(steps) == 0 {
+		return
+	}
+	switch steps[0].Verb {
+	case Reserve:
+		r.reserve(ctx, steps)
+	case OpenGate:
+		r.settle(&steps[0], r.db.SetHWOffload(ctx, "true"))
+	default:
+		r.change(ctx, steps)
+	}
+}
+
+// healthy leaves out the steps of pairs that failed before, but never a step
+// that blocks.
+func (r *run) healthy(steps []Step) []Step {
+	if len(r.out.Failed) == 0 || steps[0].Phase == Block {
+		return steps
+	}
+	return slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return r.out.Failed[s.Pair] != nil })
+}
+
+// settle books the result of one step.
+func (r *run) settle(s *Step, err error) {
+	switch {
+	case err == nil:
+		r.out.Done++
+		if _, can := Undo(*s); can {
+			r.done = append(r.done, *s)
+		}
+	case s.Hosts():
+		r.out.Host = errors.Join(r.out.Host, err)
+	default:
+		r.out.Failed[s.Pair] = errors.Join(r.out.Failed[s.Pair], err)
+	}
+}
+
+// reserve writes all keys of a wave into the ledger with one fsync.
+func (r *run) reserve(ctx context.Context, steps []Step) {
+	err := r.ledger.Reserve(ctx, entries(steps))
+	for i := range steps {
+		r.settle(&steps[i], err)
+	}
+}
+
+func entries(steps []Step) []LedgerEntry {
+	es := make([]LedgerEntry, len(steps))
+	for i, s := range steps {
+		es[i] = LedgerEntry{Print: s.Keys.OutPrint, Name: s.Keys.Name, SPI: s.Keys.OutSPI, Pair: s.Pair}
+	}
+	return es
+}
+
+// change sends a wave of XFRM operations. Keys are read just before and wiped
+// just after.
+func (r *run) change(ctx context.Context, steps []Step) {
+	ops := make([]xfrm.Op, 0, len(steps))
+	sent := make([]*Step, 0, len(steps))
+	for i := range steps {
+		op, err := r.armed(&steps[i])
+		if err != nil {
+			r.settle(&steps[i], err)
+			continue
+		}
+		ops, sent = append(ops, op), append(sent, &steps[i])
+	}
+	errs := r.kernel.Do(ctx, ops)
+	var refused []Step
+	for i, s := range sent {
+		if ops[i].SA != nil {
+			ops[i].SA.Key.Wipe()
+		}
+		err := tolerated(s, errs[i])
+		if err != nil && outbound(s) && xfrm.Refused(err) {
+			refused = append(refused, *s)
+		}
+		r.settle(s, err)
+	}
+	r.giveBack(ctx, refused)
+}
+
+// armed returns the step's operation with its key, on a copy of the SA so that
+// the plan never holds one.
+func (r *run) armed(s *Step) (xfrm.Op, error) {
+	op := s.Op
+	if op.Kind != xfrm.AddSA {
+		return op, nil
+	}
+	in, out, err := r.keys.Material(s.Keys.Name)
+	if err != nil {
+		return op, fmt.Errorf("read key set %s: %w", s.Keys.Name, err)
+	}
+	key, other, want := in, out, s.Keys.InPrint
+	if op.SA.Dir == xfrm.Out {
+		key, other, want = out, in, s.Keys.OutPrint
+	}
+	other.Wipe()
+	if key.Fingerprint() != want {
+		key.Wipe()
+		return op, fmt.Errorf("read key set %s: the file was changed meanwhile", s.Keys.Name)
+	}
+	sa := *op.SA
+	sa.Key = key
+	op.SA = &sa
+	return op, nil
+}
+
+// tolerated forgives a deletion of what is gone already.
+func tolerated(s *Step, err error) error {
+	if err != nil && (s.Op.Kind == xfrm.DeletePolicy || s.Op.Kind == xfrm.DeleteSA) && xfrm.Gone(err) {
+		return nil
+	}
+	return err
+}
+
+func outbound(s *Step) bool { return s.Op.Kind == xfrm.AddSA && s.Op.SA.Dir == xfrm.Out }
+
+// giveBack notes in the ledger that the kernel refused these keys, so that they
+// were never sent with and may be tried again. If that cannot be written they
+// count as used, which is safe.
+func (r *run) giveBack(ctx context.Context, refused []Step) {
+	if len(refused) == 0 {
+		return
+	}
+	if err := r.ledger.Refused(ctx, entries(refused)); err != nil {
+		for _, s := range refused {
+			r.out.Failed[s.Pair] = errors.Join(r.out.Failed[s.Pair], err)
+		}
+	}
+}
+
+// undo takes back the finished steps of failed pairs, newest first.
+func (r *run) undo(ctx context.Context) {
+	var ops []xfrm.Op
+	for i := len(r.done) - 1; i >= 0; i-- {
+		if r.out.Failed[r.done[i].Pair] == nil {
+			continue
+		}
+		if back, can := Undo(r.done[i]); can {
+			ops = append(ops, back.Op)
+		}
+	}
+	if len(ops) > 0 {
+		r.kernel.Do(ctx, ops)
+	}
+}

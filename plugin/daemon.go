@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Config is what a Daemon is made of.
+type Config struct {
+	Database Database
+	Kernel   Kernel
+	NIC      NIC
+	Flows    Flows
+	Keys     Keys
+	Ledger   Ledger
+	// Purge makes OVS look at its flows again after the gate was opened, so
+	// that those in the software datapath move to hardware. May be nil.
+	Purge func(ctx context.Context) error
+
+	Settings    Settings
+	RetireAfter time.Duration // how long an SA that nobody wants is kept
+	AuditEvery  time.Duration // a round is made at least this often
+	Report      bool          // write state into external_ids
+	BootID      string        // of this boot, for reports
+	Version     string
+
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// Daemon keeps what the NICs hold equal to what the database asks for.
+type Daemon struct {
+	cfg   Config
+	dirty chan struct{}
+
+	mu       sync.Mutex
+	settings Settings
+	pairs    map[Pair]trouble
+	host     trouble
+	unwanted map[xfrm.SAID]time.Time
+	purge    bool // OVS has yet to be told to look again
+	streak   int  // rounds in a row that changed something
+	last     Status
+	told     map[string]string // last line logged about a subject
+}
+
+// New returns a Daemon. Nothing happens until Run.
+func New(cfg Config) *Daemon {
+	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings,
+		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}}
+}
+
+// Poke asks for a round; what happened is found by looking.
+func (d *Daemon) Poke() {
+	select {
+	case d.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// SetSettings takes new settings; the next round uses them.
+func (d *Daemon) SetSettings(s Settings) {
+	d.mu.Lock()
+	d.settings = s
+	d.mu.Unlock()
+	d.Poke()
+}
+
+// Run makes rounds until ctx ends. It calls ready after each round with the
+// status that the round left. What stands in the kernel stays when it returns:
+// the data plane goes on, and the next start adopts it.
+func (d *Daemon) Run(ctx context.Context, ready func(Status)) error {
+	for {
+		again := d.round(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		ready(d.Last())
+		timer := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+		case <-d.dirty:
+		case <-d.cfg.Database.Changed():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// Last returns the status that the last round left.
+func (d *Daemon) Last() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+// round observes, plans, checks and applies once, and returns how long the next
+// round may wait when nothing happens.
+func (d *Daemon) round(ctx context.Context) time.Duration {
+	s, err := d.look(ctx)
+	if err != nil {
+		return d.blind(ctx, err)
+	}
+	held := d.waits()
+	if v := Check(s.intent, s.observed, s.plan); v != nil {
+		held = true
+		d.hostTrouble(fmt.Errorf("refuse plan: %w; nothing was changed", v))
+		d.cfg.Log.Error("plan refused", "err", v, "steps", d.text(s, s.plan))
+		s.plan.Steps = nil
+	}
+	if held {
+		s.plan.Steps = hostless(s.plan.Steps)
+	}
+	changed := d.apply(ctx, s, held)
+	if changed {
+		if s2, err := d.look(ctx); err == nil {
+			s = s2
+		}
+	}
+	d.publish(ctx, s)
+	d.purgeLater(ctx, s)
+	return d.wait(s, changed && len(s.plan.Steps) > 0)
+}
+
+// blind books a round that could not observe.
+func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	var w *waiting
+	if !errors.As(err, &w) {
+		d.hostTrouble(err)
+	}
+	d.mu.Lock()
+	d.last = Status{Version: d.cfg.Version, State: "waiting", At: d.cfg.Now(), Problems: []Problem{problemOf(err)},
+		Host: HostStatus{Database: err.Error()}}
+	wait := d.host.until.Sub(d.cfg.Now())
+	d.mu.Unlock()
+	d.tell("observe", err.Error())
+	if w != nil {
+		return d.cfg.AuditEvery
+	}
+	return max(wait, backoffFirst)
+}
+
+// hostless leaves only what blocks: while host-scope steps wait for their next
+// try nothing else may be built on them.
+func hostless(steps []Step) []Step {
+	var left []Step
+	for _, s := range steps {
+		if s.Phase == Block {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// apply carries out the plan and books failures. It tells whether anything was
+// done. While the host's steps are held back its trouble stays on the books.
+func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
+	if !held {
+		d.mu.Lock()
+		defer d.forgive(d.host.count)
+		d.mu.Unlock()
+	}
+	if len(s.plan.Steps) == 0 {
+		return false
+	}
+	out := applier{d.cfg.Kernel, d.cfg.Ledger, d.cfg.Keys, d.cfg.Database}.apply(ctx, s.plan)
+	d.cfg.Log.Info("plan applied", "steps", len(s.plan.Steps), "done", out.Done, "failed_pairs", len(out.Failed))
+	if out.Host != nil {
+		d.hostTrouble(out.Host)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, st := range s.plan.Steps {
+		if st.Hosts() {
+			continue
+		}
+		if err := out.Failed[st.Pair]; err != nil {
+			continue
+		}
+		if out.Host == nil {
+			delete(d.pairs, st.Pair)
+		}
+	}
+	for p, err := range out.Failed {
+		d.pairs[p] = d.pairs[p].after(d.cfg.Now(), p.String(), err)
+		d.cfg.Log.Error("pair failed", "pair", p.String(), "err", err, "code", problemOf(err).Code, "tries", d.pairs[p].count)
+	}
+	for _, st := range s.plan.Steps {
+		if st.Verb == OpenGate && out.Host == nil {
+			d.purge = true
+			d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
+		}
+	}
+	return out.Done > 0
+}
+
+// forgive ends the host's trouble when a round added none to the count it began with.
+func (d *Daemon) forgive(count int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.host.count == count {
+		d.host = trouble{}
+	}
+}
+
+func (d *Daemon) hostTrouble(err error) {
+	d.mu.Lock()
+	d.host = d.host.after(d.cfg.Now(), "host", err)
+	d.mu.Unlock()
+	d.tell("host", err.Error())
+}
+
+// waits tells whether host-scope steps failed and wait for their next try.
+func (d *Daemon) waits() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg.Now().Before(d.host.until)
+}
+
+// settleLimit is how many rounds in a row may change something before the
+// daemon says that it does not converge and slows down.
+const settleLimit = 8
+
+// wait returns the time to the next round: at once after a change, so that the
+// result is looked at; else the next moment at which time itself changes the plan.
+func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	if !unfinished {
+		d.streak = 0
+	} else if d.streak++; d.streak < settleLimit {
+		return 0
+	}
+	next := now.Add(d.cfg.AuditEvery)
+	earlier := func(t time.Time) {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	for _, t := range d.pairs {
+		earlier(t.until)
+	}
+	earlier(d.host.until)
+	for _, t := range d.unwanted {
+		earlier(t.Add(d.cfg.RetireAfter))
+	}
+	if d.streak >= settleLimit {
+		earlier(now.Add(backoffFirst))
+	}
+	return next.Sub(now)
+}
+
+// purgeLater makes OVS look at its flows again once it has taken hw-offload.
+func (d *Daemon) purgeLater(ctx context.Context, s *scene) {
+	d.mu.Lock()
+	due := d.purge && s.snapshot.Host.HWOffload == "true" && s.snapshot.Host.Settled()
+	if due {
+		d.purge = false
+	}
+	d.mu.Unlock()
+	if !due || d.cfg.Purge == nil {
+		return
+	}
+	if err := d.cfg.Purge(ctx); err != nil {
+		d.cfg.Log.Warn("flows that OVS had before the gate opened stay in software until they end", "err", err)
+	}
+}
+
+// tell logs a line about a subject when it differs from the last one.
+func (d *Daemon) tell(subject, line string) {
+	d.mu.Lock()
+	same := d.told[subject] == line
+	d.told[subject] = line
+	d.mu.Unlock()
+	if !same {
+		d.cfg.Log.Warn(line, "about", subject)
+	}
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Want is how a pair's traffic is to be treated.
+type Want uint8
+
+// The treatments. There is no "maybe": what cannot be encrypted is blocked.
+const (
+	Encrypt Want = iota + 1
+	Blocked      // asked for IPsec, but cannot have it
+	Clear        // no port of the pair asks for IPsec
+)
+
+// PairIntent is what one pair is to get, and why.
+type PairIntent struct {
+	Pair
+	Want    Want
+	PF      int // ifindex; 0: no PF can carry it
+	Mode    xfrm.Mode
+	Keys    KeySet
+	Ports   []string // names of its ports, sorted
+	Problem *Problem // why it is blocked
+}
+
+// PortIntent is what one tunnel port is to get.
+type PortIntent struct {
+	Name     string
+	Pair     Pair // zero when the port has no pair of its own
+	Problems []Problem
+	Reported map[string]string
+}
+
+// GuardIntent is a VTEP whose overlay traffic is blocked unless a pair's own
+// policy says otherwise. Without a PF the guard stands in the host's stack only.
+type GuardIntent struct {
+	VTEP
+	PF int
+}
+
+// Intent is what the host is to hold.
+type Intent struct {
+	Guards   []GuardIntent // sorted by VTEP
+	Pairs    []PairIntent  // sorted by pair
+	Ports    []PortIntent  // ports that ask for IPsec or are refused, sorted by name
+	Problems []Problem     // of host scope
+	// AfterDecrypt holds the PFs whose inbound policies see only decrypted packets.
+	AfterDecrypt map[int]bool
+	// OpenGate tells that hw-offload was left to us and is not set yet.
+	OpenGate bool
+}
+
+// Settings are the operator's choices that bear on intent and plan.
+type Settings struct {
+	GateAuto   bool     // set hw-offload when the operator left it unset
+	GuardAuto  bool     // guard every address of a capable PF from the start
+	GuardPorts []uint16 // UDP ports of the automatic guards
+}
+
+// KeyResult is what the key store says about one name.
+type KeyResult struct {
+	Set     KeySet
+	Problem *Problem
+}
+
+// Input is all that BuildIntent looks at.
+type Input struct {
+	Snapshot ovsdb.Snapshot
+	Facts    devlink.Facts
+	Sources  map[netip.Addr]netip.Addr // remote to local address, for ports without local_ip
+	Keys     map[string]KeyResult
+	Settings Settings
+	// Installed finds our SAs that stand in the kernel; Spent tells which
+	// outbound keys were installed once already.
+	Installed func(xfrm.SAID) (*xfrm.SA, bool)
+	Spent     func(xfrm.Fingerprint) bool
+	// Guarded holds the VTEPs that have a guard now, with its PF (0: in the
+	// host's stack only). A guard is never taken away, nor out of its NIC.
+	Guarded map[VTEP]int
+}
+
+// BuildIntent says what the host is to hold. It is pure and total: whatever is
+// wrong with a port ends as that port's problem, never as an error.
+func BuildIntent(in Input) Intent {
+	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, keyOwner: map[string]Pair{}}
+	b.out.AfterDecrypt = map[int]bool{}
+	for _, pf := range in.Facts.PFs {
+		if pf.RXPolicyAfterDecrypt {
+			b.out.AfterDecrypt[pf.Ifindex] = true
+		}
+	}
+	for i := range in.Snapshot.Tunnels {
+		b.sort(&in.Snapshot.Tunnels[i])
+	}
+	b.guardTunnels()
+	b.guardAddresses()
+	b.pairs()
+	b.list()
+	b.out.OpenGate = in.Settings.GateAuto && in.Snapshot.Host.HWOffload == ""
+	return b.out
+}
+
+// group is the ports of one pair while the intent is being built.
+type group struct {
+	secure, plain []*ovsdb.Tunnel
+}
+
+type builder struct {
+	Input
+	out      Intent
+	groups   map[Pair]*group
+	ports    []PortIntent
+	lost     []*ovsdb.Tunnel // ask for IPsec but have no pair
+	flows    []*ovsdb.Tunnel // plain ports whose flows choose the addresses
+	guards   map[VTEP]int    // to the PF's ifindex
+	keyOwner map[string]Pair
+}
+
+// sort puts a tunnel into its pair's group, or says why it has none.
+func (b *builder) sort(t *ovsdb.Tunnel) {
+	local := t.Local
+	if !local.IsValid() && t.Remote.IsValid() {
+		local = b.Sources[t.Remote]
+	}
+	paired := !t.ByFlow && t.Remote.IsValid() && local.IsValid() && t.DstPort != 0
+	switch {
+	case paired:
+		b.group(Pair{local, t.Remote, t.DstPort}).add(t)
+	case t.IPsec:
+		b.lost = append(b.lost, t)
+	case t.ByFlow:
+		b.flows = append(b.flows, t)
+	}
+}
+
+func (b *builder) group(p Pair) *group {
+	g := b.groups[p]
+	if g == nil {
+		g = &group{}
+		b.groups[p] = g
+	}
+	return g
+}
+
+func (g *group) add(t *ovsdb.Tunnel) {
+	if t.IPsec {
+		g.secure = append(g.secure, t)
+	} else {
+		g.plain = append(g.plain, t)
+	}
+}
+
+// guardTunnels asks for a guard at every VTEP that a port with ipsec options uses.
+func (b *builder) guardTunnels() {
+	for p, g := range b.groups {
+		if len(g.secure) > 0 {
+			b.guard(p.VTEP(), g.secure[0].Dev)
+		}
+	}
+	for _, t := range b.lost {
+		if t.Local.IsValid() && t.DstPort != 0 {
+			b.guard(VTEP{t.Local, t.DstPort}, t.Dev)
+		}
+	}
+	for v := range b.Guarded {
+		b.guard(v, "")
+	}
+}
+
+func (b *builder) guard(v VTEP, dev string) {
+	if b.guards[v] != 0 {
+		return
+	}
+	pf, refusal := devlink.PFOf(b.Facts, v.Local, dev)
+	if refusal != nil {
+		b.guards[v] = b.standing(v)
+		return
+	}
+	b.guards[v] = pf.Ifindex
+}
+
+// standing returns the PF that holds the guard of v now, if it still exists.
+func (b *builder) standing(v VTEP) int {
+	now := b.Guarded[v]
+	if slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool { return p.Ifindex == now }) {
+		return now
+	}
+	return 0
+}
+
+// guardAddresses asks for a guard at every address of a capable PF, so that the
+// first tunnel of a host finds one already standing.
+func (b *builder) guardAddresses() {
+	if !b.Settings.GuardAuto {
+		return
+	}
+	for a := range b.Facts.Addrs {
+		if !a.IsGlobalUnicast() {
+			continue
+		}
+		if _, refusal := devlink.PFOf(b.Facts, a, ""); refusal != nil {
+			continue
+		}
+		for _, port := range b.Settings.GuardPorts {
+			v := VTEP{a, port}
+			if _, is := b.guards[v]; !is && !b.wouldCut(v) {
+				b.guard(v, "")
+			}
+		}
+	}
+}
+
+// wouldCut tells whether an automatic guard at v would stop traffic that has
+// nothing to do with us and that no bypass can be written for.
+func (b *builder) wouldCut(v VTEP) bool {
+	for _, l := range b.Facts.ForeignVXLAN {
+		if l.Port == v.Port {
+			return true
+		}
+	}
+	return slices.ContainsFunc(b.flows, func(t *ovsdb.Tunnel) bool { return b.flowOf(t, v) })
+}
+
+func (b *builder) flowOf(t *ovsdb.Tunnel, v VTEP) bool {
+	return t.DstPort == v.Port && (!t.Local.IsValid() || t.Local == v.Local)
+}
+
+// pairs decides what each pair gets, in the order of the pairs.
+func (b *builder) pairs() {
+	all := make([]Pair, 0, len(b.groups))
+	for p := range b.groups {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, Pair.Compare)
+	for _, p := range b.claimFirst(all) {
+		g := b.groups[p]
+		if len(g.secure) == 0 {
+			b.clear(p, g)
+			continue
+		}
+		b.secure(p, g)
+	}
+	slices.SortFunc(b.out.Pairs, func(x, y PairIntent) int { return x.Pair.Compare(y.Pair) })
+	for _, t := range b.lost {
+		b.ports = append(b.ports, PortIntent{Name: t.Name, Problems: problemsOf(t, noPair(t)), Reported: t.Reported})
+	}
+	for _, t := range b.flows {
+		b.blockedFlow(t)
+	}
+}
+
+// claimFirst puts pairs whose SAs stand in the kernel in front, so that a key
+// set that two pairs name stays with the pair that has it.
+func (b *builder) claimFirst(all []Pair) []Pair {
+	rank := func(p Pair) int {
+		for _, t := range b.groups[p].secure {
+			if k, is := b.Keys[t.Keys]; is && k.Problem == nil && b.stands(p, k.Set) {
+				return 0
+			}
+		}
+		return 1
+	}
+	ranks := make(map[Pair]int, len(all))
+	for _, p := range all {
+		ranks[p] = rank(p)
+	}
+	slices.SortStableFunc(all, func(x, y Pair) int { return ranks[x] - ranks[y] })
+	return all
+}
+
+// stands tells whether the outbound SA of set is installed for p.
+func (b *builder) stands(p Pair, set KeySet) bool {
+	s, is := b.Installed(xfrm.SAID{Dst: p.Remote, SPI: set.OutSPI})
+	return is && s.Src == p.Local && s.KeyPrint == set.OutPrint
+}
+
+// clear gives a plain pair a bypass where a guard stands.
+func (b *builder) clear(p Pair, g *group) {
+	pf, guarded := b.guards[p.VTEP()]
+	if !guarded {
+		return
+	}
+	b.out.Pairs = append(b.out.Pairs, PairIntent{Pair: p, Want: Clear, PF: pf, Ports: names(g.plain)})
+}
+
+// blockedFlow names a plain flow-based port that a guard stops.
+func (b *builder) blockedFlow(t *ovsdb.Tunnel) {
+	for v := range b.guards {
+		if b.flowOf(t, v) {
+			b.ports = append(b.ports, PortIntent{Name: t.Name, Reported: t.Reported, Problems: []Problem{{"PLAIN_FLOW",
+				"port chooses its peers by flow and asks for no encryption, beside encrypted tunnels of " + v.String() +
+					": its traffic is blocked; give it another VTEP or dst_port"}}})
+			return
+		}
+	}
+}
+
+// secure decides about a pair of which at least one port asks for IPsec.
+func (b *builder) secure(p Pair, g *group) {
+	pi := PairIntent{Pair: p, Want: Blocked, PF: b.guards[p.VTEP()], Ports: names(append(slices.Clone(g.secure), g.plain...))}
+	lead := b.lead(p, g.secure)
+	for _, t := range g.secure {
+		var own []Problem
+		if t != lead && lead != nil && (t.Keys != lead.Keys || t.Mode != lead.Mode || t.Dev != lead.Dev) {
+			own = append(own, Problem{"PAIR_CONFLICT", fmt.Sprintf(
+				"port shares %s with port %s but asks for other ipsec options: the pair follows %s; make them equal", p, lead.Name, lead.Name)})
+		}
+		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Problems: append(problemsOf(t, nil), own...), Reported: t.Reported})
+	}
+	for _, t := range g.plain {
+		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Reported: t.Reported, Problems: []Problem{{"PAIR_CONFLICT",
+			fmt.Sprintf("port asks for no encryption but shares %s with port %s, which does: it is treated like %s", p, g.secure[0].Name, g.secure[0].Name)}}})
+	}
+	if lead == nil {
+		pi.Problem = first(problemsOf(g.secure[0], nil))
+	} else {
+		pi.Problem = b.fill(&pi, lead)
+	}
+	if pi.Problem == nil {
+		pi.Want = Encrypt
+	}
+	b.out.Pairs = append(b.out.Pairs, pi)
+}
+
+// lead returns the port whose options the pair follows: the valid one whose
+// keys are installed, else the first valid one by name; nil when none is valid.
+func (b *builder) lead(p Pair, ts []*ovsdb.Tunnel) *ovsdb.Tunnel {
+	var lead *ovsdb.Tunnel
+	for _, t := range ts {
+		if len(t.Problems) > 0 {
+			continue
+		}
+		if k, is := b.Keys[t.Keys]; is && k.Problem == nil && b.stands(p, k.Set) {
+			return t
+		}
+		if lead == nil {
+			lead = t
+		}
+	}
+	return lead
+}
+
+// fill completes a pair's intent from its leading port, or says why it cannot.
+func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
+	pf, refusal := devlink.PFOf(b.Facts, pi.Local, t.Dev)
+	if refusal != nil {
+		return &Problem{refusal.Code, refusal.Text}
+	}
+	pi.PF = pf.Ifindex
+	if t.Mode == ovsdb.Tunneled {
+		pi.Mode = xfrm.Tunnel
+		if pf.EncapMode != "none" {
+			return &Problem{"NIC_TUNNEL_ENCAP", fmt.Sprintf("tunnel mode needs eswitch encap-mode none, and %s has %q: use ipsec_mode=transport, "+
+				"or `devlink dev eswitch set %s encap-mode none` (which ends flow offload of tunnels)", pf.Name, pf.EncapMode, pf.Handle)}
+		}
+	}
+	k, is := b.Keys[t.Keys]
+	if !is {
+		return &Problem{"KEY_MISSING", "key set " + t.Keys + " was not looked up yet"}
+	}
+	if k.Problem != nil {
+		return k.Problem
+	}
+	return b.claim(pi, k.Set)
+}
+
+// claim takes a key set for the pair, unless it is another pair's or spent.
+func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
+	if owner, is := b.keyOwner[set.Name]; is && owner != pi.Pair {
+		return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s is in use for %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
+	}
+	pi.Keys = set
+	if s, is := b.Installed(xfrm.SAID{Dst: pi.Remote, SPI: set.OutSPI}); is {
+		if s.Src != pi.Local || s.KeyPrint != set.OutPrint || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode {
+			return &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
+				set.OutSPI, pi.Remote, set.Name, set.Renew)}
+		}
+	} else if b.Spent(set.OutPrint) {
+		return &Problem{"KEY_SPENT", fmt.Sprintf("the outbound key of set %s was installed before and its SA is gone (reboot, flush or removal); "+
+			"sending with it again would repeat nonces, so the pair stays blocked until it has new keys: %s", set.Name, set.Renew)}
+	}
+	b.keyOwner[set.Name] = pi.Pair
+	return nil
+}
+
+// list puts guards and ports into their order.
+func (b *builder) list() {
+	for v, pf := range b.guards {
+		b.out.Guards = append(b.out.Guards, GuardIntent{v, pf})
+	}
+	slices.SortFunc(b.out.Guards, func(x, y GuardIntent) int { return x.VTEP.Compare(y.VTEP) })
+	slices.SortFunc(b.ports, func(x, y PortIntent) int { return strings.Compare(x.Name, y.Name) })
+	b.out.Ports = b.ports
+}
+
+// problemsOf gives the refusals that stand in the row itself, and then p.
+func problemsOf(t *ovsdb.Tunnel, p *Problem) []Problem {
+	var ps []Problem
+	for _, q := range t.Problems {
+		ps = append(ps, Problem{q.Code, q.Text})
+	}
+	if p != nil && len(ps) == 0 {
+		ps = append(ps, *p)
+	}
+	return ps
+}
+
+func noPair(t *ovsdb.Tunnel) *Problem {
+	return &Problem{"NO_ROUTE", fmt.Sprintf("there is no route to remote_ip %s, so the local VTEP is not known: set local_ip or add the route", t.Remote)}
+}
+
+func first(ps []Problem) *Problem {
+	if len(ps) == 0 {
+		return &Problem{"OPT_INVALID", "port is not valid"}
+	}
+	return &ps[0]
+}
+
+func names(ts []*ovsdb.Tunnel) []string {
+	ns := make([]string, len(ts))
+	for i, t := range ts {
+		ns[i] = t.Name
+	}
+	slices.Sort(ns)
+	return ns
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Violation is a step that would break an invariant.
+type Violation struct {
+	Invariant string // "I1" to "I7", or "order"
+	Step      int    // index of the step in the plan
+	Text      string
+}
+
+// Error names the invariant, the step and what is wrong.
+func (v *Violation) Error() string {
+	return fmt.Sprintf("plan breaks %s at step %d: %s", v.Invariant, v.Step+1, v.Text)
+}
+
+// Check runs every prefix of the plan against the invariants, on a model of
+// what stands, and returns the first violation or nil. Each step costs constant
+// time, so that it can run before every apply.
+func Check(in Intent, ob Observed, plan Plan) *Violation {
+	m := newModel(in, ob, plan)
+	for i := range plan.Steps {
+		if v := m.take(i, &plan.Steps[i]); v != nil {
+			return v
+		}
+	}
+	return m.end(len(plan.Steps))
+}
+
+// model is the state that a prefix of the plan leads to.
+type model struct {
+	*view
+	in       Intent
+	ob       Observed
+	stuck    map[int]bool
+	pairs    map[Pair]*PairIntent
+	users    map[uint32]Pair // reqid to the pair whose outbound policy uses it
+	reserved map[xfrm.Fingerprint]bool
+	sent     map[xfrm.Fingerprint]bool
+	phase    Phase
+	open     bool
+}
+
+func newModel(in Intent, ob Observed, plan Plan) *model {
+	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, open: ob.GateOpen,
+		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: map[uint32]Pair{},
+		reserved: map[xfrm.Fingerprint]bool{}, sent: map[xfrm.Fingerprint]bool{}}
+	for i := range in.Pairs {
+		m.pairs[in.Pairs[i].Pair] = &in.Pairs[i]
+	}
+	for i := range ob.Policies {
+		m.use(&ob.Policies[i])
+	}
+	return m
+}
+
+func (m *model) use(p *xfrm.Policy) {
+	if pair, is := pairOf(p); is && p.Dir == xfrm.Out && p.Tmpl != nil {
+		m.users[p.Tmpl.Reqid] = pair
+	}
+}
+
+// take checks one step and applies it to the model.
+func (m *model) take(i int, s *Step) *Violation {
+	bad := func(inv, format string, args ...any) *Violation {
+		return &Violation{Invariant: inv, Step: i, Text: fmt.Sprintf(format, args...)}
+	}
+	if s.Phase < m.phase {
+		return bad("order", "%s after %s", s.Phase, m.phase)
+	}
+	m.phase = s.Phase
+	switch s.Verb {
+	case Reserve:
+		m.reserved[s.Keys.OutPrint] = true
+		return nil
+	case OpenGate:
+		m.open = true
+		return m.gate(bad)
+	}
+	if text := m.foreign(s.Op); text != "" {
+		return bad("I5", "%s", text)
+	}
+	switch s.Op.Kind {
+	case xfrm.AddSA:
+		return m.addSA(s, bad)
+	case xfrm.DeleteSA:
+		return m.dropped(s.Op.SA.Offload.Ifindex, m.users[s.Op.SA.Reqid], bad, func() { m.dropSA(s.Op.SA.ID()) })
+	case xfrm.DeletePolicy:
+		pair, _ := pairOf(s.Op.Policy)
+		return m.dropped(s.Op.Policy.Offload.Ifindex, pair, bad, func() { m.dropPolicy(placeOf(s.Op.Policy)) })
+	default:
+		return m.putChecked(s.Op.Policy, bad)
+	}
+}
+
+type complain func(inv, format string, args ...any) *Violation
+
+// gate: I1, no flow may be offloaded without both tables; I2, every pair is safe.
+func (m *model) gate(bad complain) *Violation {
+	for _, g := range m.in.Guards {
+		if r := m.refs[g.PF]; g.PF != 0 && (r.TX == 0 || r.RX == 0) {
+			return bad("I1", "the gate opens while a table of PF %d is missing", g.PF)
+		}
+	}
+	for i := range m.in.Pairs {
+		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.safe(pi) {
+			return bad("I2", "the gate opens while %s is neither encrypted nor blocked in hardware", pi.Pair)
+		}
+	}
+	return nil
+}
+
+// safe tells whether a pair's traffic does what it may.
+func (m *model) safe(pi *PairIntent) bool {
+	f := m.fateOf(pi.Pair, pi.PF != 0)
+	return f == blocked || f == encrypted || f == passes && pi.Want == Clear
+}
+
+// foreign: I5, nothing that is not ours is touched.
+func (m *model) foreign(op xfrm.Op) string {
+	if op.SA != nil && !OursSA(op.SA) {
+		return fmt.Sprintf("SA with SPI 0x%08x to %s is not ours", op.SA.SPI, op.SA.Dst)
+	}
+	if op.Policy != nil && !OursPolicy(op.Policy) {
+		return fmt.Sprintf("policy with priority %d is not ours", op.Policy.Priority)
+	}
+	return ""
+}
+
+// addSA: I1, no first object while flows are in hardware; I6, an outbound key
+// once and only after its reservation; I7, no key in the step; and a reqid that
+// no other SA of that direction has.
+func (m *model) addSA(s *Step, bad complain) *Violation {
+	sa := s.Op.SA
+	switch f := s.Keys.OutPrint; {
+	case !sa.Key.Empty():
+		return bad("I7", "the step holds a key")
+	case sa.Dir == xfrm.Out && (m.ob.Spent(f) || m.sent[f]):
+		return bad("I6", "the outbound key of %s was installed before", s.Keys.Name)
+	case sa.Dir == xfrm.Out && !m.reserved[f]:
+		return bad("I6", "the outbound key of %s is not in the ledger yet", s.Keys.Name)
+	case sa.Dir == xfrm.Out && m.senders[sa.Reqid] > 0:
+		return bad("I2", "reqid 0x%x has an outbound SA already: the NIC could encrypt to the wrong peer", sa.Reqid)
+	}
+	if sa.Dir == xfrm.Out {
+		m.sent[s.Keys.OutPrint] = true
+	}
+	if v := m.first(sa.Offload.Ifindex, sa.Dir, bad); v != nil {
+		return v
+	}
+	m.putSA(sa)
+	return nil
+}
+
+// first: I1, the first object of a table is refused while flows are offloaded,
+// and those flows would never use the table.
+func (m *model) first(pf int, d xfrm.Dir, bad complain) *Violation {
+	r := m.refs[pf]
+	r.TX, r.RX = r.TX+m.ob.Foreign[pf].TX, r.RX+m.ob.Foreign[pf].RX
+	if pf != 0 && m.ob.Flows[pf] > 0 && (d == xfrm.Out && r.TX == 0 || d == xfrm.In && r.RX == 0) {
+		return bad("I1", "a table of PF %d is made while flows are in hardware", pf)
+	}
+	return nil
+}
+
+// dropped applies a deletion: I4, the last reference of a table stays while the
+// gate is open; I2, the pair that used it is still safe if it was.
+func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation {
+	pi := m.pairs[user]
+	before := pi != nil && m.safe(pi)
+	stray := pi == nil && user != Pair{} && m.fateOf(user, true) == encrypted
+	had := m.refs[pf]
+	drop()
+	has := m.refs[pf]
+	switch {
+	case m.open && pf != 0 && (had.TX > 0 && has.TX == 0 || had.RX > 0 && has.RX == 0):
+		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
+	case before && !m.safe(pi):
+		return bad("I2", "%s would go out in clear text", user)
+	case stray && m.fateOf(user, true) == leaks:
+		return bad("I2", "%s, which nobody wants any more, would go out in clear text", user)
+	}
+	return nil
+}
+
+// putChecked applies an added or replaced policy: I1, I2 and I3.
+func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
+	if v := m.first(p.Offload.Ifindex, p.Dir, bad); v != nil {
+		return v
+	}
+	pair, is := pairOf(p)
+	pi := m.pairs[pair]
+	if is && p.Tmpl != nil && pi != nil {
+		if _, can := m.sas[xfrm.SAID{Dst: pair.Local, SPI: pi.Keys.InSPI}]; !can {
+			return bad("I3", "%s is let out before this host can receive", pair)
+		}
+	}
+	m.putPolicy(p)
+	m.use(p)
+	if is && p.Dir == xfrm.Out && p.Action == xfrm.Allow && (pi == nil || !m.safe(pi)) {
+		return bad("I2", "%s would go out in clear text", pair)
+	}
+	return nil
+}
+
+// end: when the plan is through, every pair is safe, but for those on a PF that
+// was left alone.
+func (m *model) end(n int) *Violation {
+	for i := range m.in.Pairs {
+		if pi := &m.in.Pairs[i]; !m.stuck[pi.PF] && !m.ob.Held[pi.Pair] && !m.safe(pi) {
+			return &Violation{Invariant: "I2", Step: n, Text: pi.Pair.String() + " is neither encrypted nor blocked when the plan is through"}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"time"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Observed is what stands in the kernel and the NICs, at one moment.
+type Observed struct {
+	SAs      []xfrm.SA     // ours
+	Policies []xfrm.Policy // ours
+	// Foreign counts the offloaded objects of others, by PF and direction:
+	// they hold the NIC's tables too, but are not ours to count on.
+	Foreign map[int]Refs
+	// Flows is the number of flow rules in hardware, by PF. A PF that is
+	// missing was not scanned, since its tables stand.
+	Flows map[int]int
+	// GateOpen tells that OVS may offload: hw-offload is "true".
+	GateOpen bool
+	// Held holds pairs that failed and wait for their next try.
+	Held map[Pair]bool
+	// UnwantedFor says how long an SA has not been wanted; RetireAfter is how
+	// long such an SA is kept, so that a port deleted and added again finds it.
+	UnwantedFor map[xfrm.SAID]time.Duration
+	RetireAfter time.Duration
+	// Spent holds outbound keys that were installed once.
+	Spent func(xfrm.Fingerprint) bool
+}
+
+// Refs counts what holds the tables of a PF.
+type Refs struct{ RX, TX int }
+
+// add counts one object of direction d.
+func (r *Refs) add(d xfrm.Dir, n int) {
+	if d == xfrm.Out {
+		r.TX += n
+	} else {
+		r.RX += n
+	}
+}
+
+// place is where a policy stands: at most one per selector and direction.
+type place struct {
+	Dir xfrm.Dir
+	Sel xfrm.Selector
+}
+
+func placeOf(p *xfrm.Policy) place { return place{p.Dir, p.Sel} }
+
+// view is Observed, indexed. The model of the invariants starts as a view too.
+type view struct {
+	sas      map[xfrm.SAID]*xfrm.SA
+	policies map[place]*xfrm.Policy
+	senders  map[uint32]int // reqid to number of outbound SAs
+	refs     map[int]Refs   // ours, by PF
+}
+
+func newView(ob *Observed) *view {
+	v := &view{
+		sas:      make(map[xfrm.SAID]*xfrm.SA, len(ob.SAs)),
+		policies: make(map[place]*xfrm.Policy, len(ob.Policies)),
+		senders:  make(map[uint32]int, len(ob.SAs)/2),
+		refs:     map[int]Refs{},
+	}
+	for i := range ob.SAs {
+		v.putSA(&ob.SAs[i])
+	}
+	for i := range ob.Policies {
+		v.putPolicy(&ob.Policies[i])
+	}
+	return v
+}
+
+func (v *view) putSA(s *xfrm.SA) {
+	v.sas[s.ID()] = s
+	if s.Dir == xfrm.Out {
+		v.senders[s.Reqid]++
+	}
+	v.count(s.Offload.Ifindex, s.Dir, 1)
+}
+
+func (v *view) dropSA(id xfrm.SAID) {
+	s, is := v.sas[id]
+	if !is {
+		return
+	}
+	delete(v.sas, id)
+	if s.Dir == xfrm.Out {
+		v.senders[s.Reqid]--
+	}
+	v.count(s.Offload.Ifindex, s.Dir, -1)
+}
+
+func (v *view) putPolicy(p *xfrm.Policy) {
+	v.dropPolicy(placeOf(p))
+	v.policies[placeOf(p)] = p
+	v.count(p.Offload.Ifindex, p.Dir, 1)
+}
+
+func (v *view) dropPolicy(at place) {
+	if p, is := v.policies[at]; is {
+		delete(v.policies, at)
+		v.count(p.Offload.Ifindex, p.Dir, -1)
+	}
+}
+
+func (v *view) count(pf int, d xfrm.Dir, n int) {
+	if pf != 0 {
+		r := v.refs[pf]
+		r.add(d, n)
+		v.refs[pf] = r
+	}
+}
+
+// fate is what would become of a pair's outbound traffic.
+type fate uint8
+
+const (
+	leaks     fate = iota // nothing stops or encrypts it, or the SA behind its policy is missing
+	passes                // clear text by a bypass
+	blocked               // stopped
+	encrypted             // by an SA
+)
+
+// fateOf follows the NIC: the pair's own policy first, then the guard. With
+// hardware set only what is offloaded counts.
+func (v *view) fateOf(p Pair, hardware bool) fate {
+	own, is := v.policies[place{xfrm.Out, p.selector(xfrm.Out)}]
+	if is && (!hardware || own.Offload.Ifindex != 0) {
+		switch {
+		case own.Action == xfrm.Block:
+			return blocked
+		case own.Tmpl == nil:
+			return passes
+		case v.senders[own.Tmpl.Reqid] > 0:
+			return encrypted
+		default:
+			return leaks
+		}
+	}
+	guard, is := v.policies[place{xfrm.Out, p.VTEP().selector(xfrm.Out)}]
+	if is && guard.Action == xfrm.Block && (!hardware || guard.Offload.Ifindex != 0) {
+		return blocked
+	}
+	return leaks
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"slices"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// MakePlan returns the steps from what stands to what is wanted, in the only
+// safe order. It is pure, total and deterministic; a plan made from the result
+// of a plan is empty (I8).
+func MakePlan(in Intent, ob Observed) Plan {
+	p := planner{in: in, ob: ob, now: newView(&ob), reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
+	p.plan.Problems = slices.Clone(in.Problems)
+	p.plan.Stuck = map[int]bool{}
+	for i := range in.Pairs {
+		p.wanted[in.Pairs[i].Pair] = &in.Pairs[i]
+	}
+	for i := range ob.SAs {
+		p.reqids[ob.SAs[i].Reqid] = true
+	}
+	p.stick()
+	p.anchor()
+	p.block()
+	p.accept()
+	p.send()
+	p.release()
+	p.retire()
+	return p.plan
+}
+
+type planner struct {
+	in     Intent
+	ob     Observed
+	now    *view
+	wanted map[Pair]*PairIntent
+	reqids map[uint32]bool // taken
+	sends  []sender
+	plan   Plan
+}
+
+// sender is a pair that gets or has its two SAs.
+type sender struct {
+	pi      *PairIntent
+	in, out *xfrm.SA
+}
+
+func (p *planner) step(s Step) { p.plan.Steps = append(p.plan.Steps, s) }
+
+func (p *planner) change(ph Phase, pair Pair, kind xfrm.OpKind, pol *xfrm.Policy) {
+	p.step(Step{Phase: ph, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: kind, Policy: pol}})
+}
+
+// stick finds the PFs that must be left alone: a table is missing and flows are
+// in hardware, so the kernel would refuse the table (EBUSY), and the flows that
+// are there would never use it.
+func (p *planner) stick() {
+	for _, g := range p.in.Guards {
+		if g.PF == 0 || p.plan.Stuck[g.PF] {
+			continue
+		}
+		r, f := p.now.refs[g.PF], p.ob.Foreign[g.PF]
+		if n := p.ob.Flows[g.PF]; n > 0 && (r.TX+f.TX == 0 || r.RX+f.RX == 0) {
+			p.plan.Stuck[g.PF] = true
+			p.plan.Problems = append(p.plan.Problems, Problem{"FLOWS_FIRST", fmt.Sprintf(
+				"%d flows are in the hardware of PF %d but its IPsec tables are not: the NIC refuses them now and those flows would bypass them, so nothing was changed; "+
+					"start this daemon before ovs-vswitchd, or stop ovs-vswitchd, delete its tunnel devices and restart both", n, g.PF)})
+		}
+	}
+}
+
+// usable tells whether a pair's PF may be touched.
+func (p *planner) usable(pf int) bool { return !p.plan.Stuck[pf] }
+
+// anchor stands up bypasses and then guards. A bypass comes first, so that a
+// plain tunnel is not interrupted by the guard beside it.
+func (p *planner) anchor() {
+	for i := range p.in.Pairs {
+		if pi := &p.in.Pairs[i]; pi.Want == Clear && p.usable(pi.PF) && !p.ob.Held[pi.Pair] {
+			p.ensure(Anchor, pi.Pair, bypass(pi, xfrm.Out), false)
+			p.ensure(Anchor, pi.Pair, bypass(pi, xfrm.In), false)
+		}
+	}
+	for _, g := range p.in.Guards {
+		if p.usable(g.PF) {
+			p.ensure(Anchor, Pair{}, guard(g, xfrm.Out), true)
+			p.ensure(Anchor, Pair{}, guard(g, xfrm.In), true)
+		}
+	}
+}
+
+// ensure adds pol, or puts it in the place of what stands there.
+func (p *planner) ensure(ph Phase, pair Pair, pol *xfrm.Policy, isGuard bool) {
+	kind := xfrm.AddPolicy
+	if now, is := p.now.policies[placeOf(pol)]; is {
+		if samePolicy(now, pol) {
+			return
+		}
+		kind = xfrm.UpdatePolicy
+	}
+	p.step(Step{Phase: ph, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: kind, Policy: pol}, Guard: isGuard})
+}
+
+// block takes away every allow policy that would let out clear text: bypasses
+// of pairs that want encryption now, policies of pairs that must be blocked,
+// and policies whose SA is missing.
+func (p *planner) block() {
+	for i := range p.ob.Policies {
+		pol := &p.ob.Policies[i]
+		if pol.Action != xfrm.Allow {
+			continue
+		}
+		pair, is := pairOf(pol)
+		if !is {
+			continue
+		}
+		pi := p.wanted[pair]
+		if pi != nil && !p.usable(pi.PF) {
+			continue
+		}
+		if p.mustGo(pol, pi) {
+			p.change(Block, pair, xfrm.DeletePolicy, pol)
+		}
+	}
+}
+
+func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
+	if pi == nil {
+		return pol.Tmpl != nil && pol.Dir == xfrm.Out && p.now.senders[pol.Tmpl.Reqid] == 0
+	}
+	switch pi.Want {
+	case Clear:
+		return false // anchor has updated it
+	case Blocked:
+		return true
+	default:
+		return pol.Tmpl == nil || pol.Dir == xfrm.Out && p.now.senders[pol.Tmpl.Reqid] == 0
+	}
+}
+
+// accept installs inbound SAs, and behind them the inbound policies where the
+// NIC looks at policies after decryption. Where it looks before, an inbound
+// allow policy would only let clear text from the peer's address past the guard.
+func (p *planner) accept() {
+	for i := range p.in.Pairs {
+		pi := &p.in.Pairs[i]
+		if pi.Want != Encrypt || p.ob.Held[pi.Pair] || !p.usable(pi.PF) {
+			continue
+		}
+		s := sender{pi: pi, in: p.sa(pi, xfrm.In), out: p.sa(pi, xfrm.Out)}
+		if s.in == nil || s.out == nil {
+			continue
+		}
+		p.sends = append(p.sends, s)
+		if _, is := p.now.sas[s.in.ID()]; !is {
+			p.addSA(Accept, pi, s.in)
+		}
+	}
+	for _, s := range p.sends {
+		if p.in.AfterDecrypt[s.pi.PF] {
+			p.ensure(Accept, s.pi.Pair, allow(s.pi, s.in, xfrm.In), false)
+		}
+	}
+}
+
+// send reserves outbound keys, installs outbound SAs and then lets traffic use them.
+func (p *planner) send() {
+	var fresh []sender
+	for _, s := range p.sends {
+		if _, is := p.now.sas[s.out.ID()]; !is {
+			fresh = append(fresh, s)
+		}
+	}
+	for _, s := range fresh {
+		p.step(Step{Phase: Send, Verb: Reserve, Pair: s.pi.Pair, Keys: s.pi.Keys})
+	}
+	for _, s := range fresh {
+		p.addSA(Send, s.pi, s.out)
+	}
+	for _, s := range p.sends {
+		p.ensure(Send, s.pi.Pair, allow(s.pi, s.out, xfrm.Out), false)
+	}
+}
+
+func (p *planner) addSA(ph Phase, pi *PairIntent, s *xfrm.SA) {
+	p.step(Step{Phase: ph, Verb: Change, Pair: pi.Pair, Op: xfrm.Op{Kind: xfrm.AddSA, SA: s}, Keys: pi.Keys})
+}
+
+// release opens the gate when it was left to us, tables stand on every PF in
+// use and there is something encrypted to offload.
+func (p *planner) release() {
+	if !p.in.OpenGate || len(p.plan.Stuck) > 0 || len(p.sends) == 0 {
+		return
+	}
+	p.step(Step{Phase: Release, Verb: OpenGate})
+}
+
+// retire takes away what nobody wants: allow policy first, then SAs, once they
+// were unwanted for long enough. Guards stay: they hold the tables.
+func (p *planner) retire() {
+	keep := p.kept()
+	for i := range p.ob.Policies {
+		pol := &p.ob.Policies[i]
+		if pair, is := pairOf(pol); is && p.idle(pol, p.wanted[pair]) {
+			p.change(Retire, pair, xfrm.DeletePolicy, pol)
+		}
+	}
+	for i := range p.ob.SAs {
+		s := &p.ob.SAs[i]
+		if d, is := p.ob.UnwantedFor[s.ID()]; !keep[s.ID()] && is && d >= p.ob.RetireAfter {
+			p.step(Step{Phase: Retire, Verb: Change, Pair: Pair{Local: s.Src, Remote: s.Dst}, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
+		}
+	}
+}
+
+// idle tells whether an allow policy serves nobody and was not blocked already.
+func (p *planner) idle(pol *xfrm.Policy, pi *PairIntent) bool {
+	if pol.Action != xfrm.Allow || p.mustGo(pol, pi) {
+		return false
+	}
+	if pi == nil {
+		return true
+	}
+	return pi.Want == Encrypt && pol.Dir == xfrm.In && !p.in.AfterDecrypt[pi.PF] && p.usable(pi.PF)
+}
+
+// kept returns the SAs that a wanted pair uses, or that a policy still needs.
+func (p *planner) kept() map[xfrm.SAID]bool {
+	keep := make(map[xfrm.SAID]bool, 2*len(p.in.Pairs))
+	for id := range WantedSAs(p.in) {
+		keep[id] = true
+	}
+	return keep
+}
+
+// WantedSAs returns the identities of the SAs that the intent names.
+func WantedSAs(in Intent) map[xfrm.SAID]bool {
+	w := make(map[xfrm.SAID]bool, 2*len(in.Pairs))
+	for i := range in.Pairs {
+		if pi := &in.Pairs[i]; pi.Keys.Name != "" && pi.Want == Encrypt {
+			w[xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI}] = true
+			w[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}] = true
+		}
+	}
+	return w
+}
+
+// sa returns the pair's SA of direction d: the one that stands, or a new one
+// with a reqid that nobody has. It returns nil when no reqid is free.
+func (p *planner) sa(pi *PairIntent, d xfrm.Dir) *xfrm.SA {
+	s := &xfrm.SA{Src: pi.Local, Dst: pi.Remote, SPI: pi.Keys.OutSPI, Mode: pi.Mode, Dir: d, ESN: true,
+		Offload: xfrm.Offload{Ifindex: pi.PF, Packet: true}}
+	if d == xfrm.In {
+		s.Src, s.Dst, s.SPI, s.Window = pi.Remote, pi.Local, pi.Keys.InSPI, replayWindow
+	}
+	if now, is := p.now.sas[s.ID()]; is {
+		return now
+	}
+	for n := range reqidTries {
+		if r := reqidOf(s.ID(), s.Src, n); !p.reqids[r] {
+			p.reqids[r], s.Reqid = true, r
+			return s
+		}
+	}
+	return nil
+}
+
+// replayWindow is the widest that mlx5 takes: hardware queues reorder.
+const replayWindow = 256

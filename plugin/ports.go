@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"net/netip"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/tc"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Database is Open vSwitch's database: what the operator wants, and where we
+// report.
+type Database interface {
+	// Current returns the newest snapshot and whether it can be trusted.
+	Current() (ovsdb.Snapshot, ovsdb.State)
+	// Changed gets a value when Current would give something new.
+	Changed() <-chan struct{}
+	// Report writes into external_ids.
+	Report(ctx context.Context, rs []ovsdb.Report) error
+	// SetHWOffload sets other_config:hw-offload if it is still unset.
+	SetHWOffload(ctx context.Context, value string) error
+}
+
+// Kernel is the XFRM side: states and policies, in software and on NICs.
+type Kernel interface {
+	SAs(ctx context.Context) ([]xfrm.SA, error)
+	Policies(ctx context.Context) ([]xfrm.Policy, error)
+	// Do carries out ops in order and returns a result for each. An add with
+	// an offload device that the kernel took but did not offload is undone and
+	// is an error.
+	Do(ctx context.Context, ops []xfrm.Op) []error
+}
+
+// NIC gives the facts of this host's NICs.
+type NIC interface {
+	Facts(ctx context.Context) (devlink.Facts, error)
+	// Source returns the address from which the host would reach remote.
+	Source(ctx context.Context, remote netip.Addr) (netip.Addr, error)
+}
+
+// Flows tells which flow rules are in hardware.
+type Flows interface {
+	Offloaded(ctx context.Context, ifindexes []int) (tc.Report, error)
+}
+
+// Keys is the store of one-shot key sets.
+type Keys interface {
+	// Lookup returns what may be known of a set. Its error is a *Problem when
+	// the operator can mend it.
+	Lookup(name string) (KeySet, error)
+	// Material returns the two keys of a set. The caller wipes them.
+	Material(name string) (in, out xfrm.Key, err error)
+}
+
+// Ledger remembers outbound keys for ever, so that none is installed twice.
+type Ledger interface {
+	Used(f xfrm.Fingerprint) bool
+	// Reserve records the keys, durably, before they are installed.
+	Reserve(ctx context.Context, es []LedgerEntry) error
+	// Refused records that the kernel definitely did not install the keys.
+	Refused(ctx context.Context, es []LedgerEntry) error
+}
+
+// LedgerEntry is one outbound key of the ledger.
+type LedgerEntry struct {
+	Print xfrm.Fingerprint
+	Name  string // of the key set
+	SPI   uint32
+	Pair  Pair
+}
+
+// KeySet is what may be known of a one-shot key set: never the keys.
+type KeySet struct {
+	Name              string
+	InSPI, OutSPI     uint32
+	InPrint, OutPrint xfrm.Fingerprint
+	Renew             string // the command that makes new keys for the same two hosts
+}
+
+// Problem is a reason for the operator: a stable code, what is wrong, what to do.
+type Problem struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// Error returns the text and the code.
+func (p *Problem) Error() string { return p.Text + " [" + p.Code + "]" }

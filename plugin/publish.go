@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// publish makes the status of the round and reports it into the database.
+func (d *Daemon) publish(ctx context.Context, s *scene) {
+	st := d.status(s)
+	d.mu.Lock()
+	d.last = st
+	d.mu.Unlock()
+	for _, p := range st.Problems {
+		d.tell("host", p.Text+" ["+p.Code+"]")
+	}
+	if !d.cfg.Report || !s.state.Connected {
+		return
+	}
+	if rs := reports(s, st, d.cfg.BootID); len(rs) > 0 {
+		if err := d.cfg.Database.Report(ctx, rs); err != nil {
+			d.tell("report", fmt.Sprintf("report state to the database: %v", err))
+		}
+	}
+}
+
+// Status looks at the host now, without changing anything, and returns its
+// status with fresh counters and flow counts.
+func (d *Daemon) Status(ctx context.Context) (Status, error) {
+	s, err := d.look(ctx)
+	if err != nil {
+		return d.Last(), nil
+	}
+	for i := range s.facts.PFs {
+		pf := &s.facts.PFs[i]
+		if _, done := s.observed.Flows[pf.Ifindex]; done {
+			continue
+		}
+		n, err := d.flowsOf(ctx, s, pf)
+		if err != nil {
+			return Status{}, err
+		}
+		s.observed.Flows[pf.Ifindex] = n
+	}
+	return d.status(s), nil
+}
+
+// Preview returns the plan that a round would apply now, in iproute2's words,
+// and the verdict of the invariants. It changes nothing.
+func (d *Daemon) Preview(ctx context.Context) (steps []string, problems []Problem, verdict error, err error) {
+	s, err := d.look(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if v := Check(s.intent, s.observed, s.plan); v != nil {
+		verdict = v
+	}
+	return d.text(s, s.plan), s.plan.Problems, verdict, nil
+}
+
+// text renders a plan's steps.
+func (d *Daemon) text(s *scene, plan Plan) []string {
+	name := nameOf(s.facts)
+	lines := make([]string, len(plan.Steps))
+	for i, st := range plan.Steps {
+		lines[i] = st.Text(name)
+	}
+	return lines
+}
+
+// nameOf returns a lookup of PF names by ifindex.
+func nameOf(f devlink.Facts) func(int) string {
+	return func(ifindex int) string {
+		for i := range f.PFs {
+			if f.PFs[i].Ifindex == ifindex {
+				return f.PFs[i].Name
+			}
+		}
+		return fmt.Sprintf("if%d", ifindex)
+	}
+}
+
+// status says how everything stands.
+func (d *Daemon) status(s *scene) Status {
+	d.mu.Lock()
+	host, pairs := d.host, maps.Clone(d.pairs)
+	d.mu.Unlock()
+	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs}
+	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
+	st.Problems = append(st.Problems, s.plan.Problems...)
+	if host.err != nil {
+		st.Problems = append(st.Problems, problemOf(host.err))
+	}
+	st.PFs, st.Guards, st.Pairs = b.pfs(), b.guards(), b.pairStatus()
+	st.Ports = b.portStatus(st.Pairs)
+	st.State = summary(st)
+	return st
+}
+
+// summary sums a status up in one word.
+func summary(st Status) string {
+	worst := "ok"
+	if len(st.Problems) > 0 {
+		worst = "degraded"
+	}
+	for _, p := range st.Ports {
+		if len(p.Problems) > 0 {
+			worst = "degraded"
+		}
+	}
+	for _, p := range st.Pairs {
+		switch p.State {
+		case "unprotected":
+			return "unsafe"
+		case "blocked":
+			worst = "degraded"
+		}
+	}
+	return worst
+}
+
+type statusMaker struct {
+	*scene
+	now   *view
+	name  func(int) string
+	pairs map[Pair]trouble
+}
+
+func (b *statusMaker) host() HostStatus {
+	h := HostStatus{SystemID: b.snapshot.Host.SystemID, Kernel: b.facts.Kernel.Release, OVS: b.snapshot.Host.OVSVersion, Database: "connected"}
+	if !b.state.Connected {
+		h.Database = "disconnected, the last known rows are in force"
+		if b.state.Err != nil {
+			h.Database += ": " + b.state.Err.Error()
+		}
+	}
+	return h
+}
+
+func (b *statusMaker) gate(s Settings) GateStatus {
+	g := GateStatus{HWOffload: b.snapshot.Host.HWOffload, Open: b.observed.GateOpen}
+	switch {
+	case g.Open:
+		g.Reason = "OVS may offload flows"
+	case g.HWOffload != "":
+		g.Reason = "the operator keeps hw-offload=" + g.HWOffload
+	case !s.GateAuto:
+		g.Reason = "hw-offload is unset and gate=off leaves it to the operator"
+	default:
+		g.Reason = "hw-offload is set once the tables stand and a pair is encrypted"
+	}
+	return g
+}
+
+func (b *statusMaker) pfs() []PFStatus {
+	ps := []PFStatus{}
+	for i := range b.facts.PFs {
+		pf := &b.facts.PFs[i]
+		r, f := b.now.refs[pf.Ifindex], b.observed.Foreign[pf.Ifindex]
+		p := PFStatus{Name: pf.Name, Handle: pf.Handle, Driver: pf.Driver, EswitchMode: pf.EswitchMode, EncapMode: pf.EncapMode,
+			Steering: pf.Steering, TXTable: r.TX+f.TX > 0, RXTable: r.RX+f.RX > 0, OffloadedFlows: b.observed.Flows[pf.Ifindex]}
+		for j := range b.observed.SAs {
+			if b.observed.SAs[j].Offload.Ifindex == pf.Ifindex {
+				p.SAs++
+			}
+		}
+		p.Policies = r.TX + r.RX - p.SAs
+		p.Notes = notes(pf, f)
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// notes says what an operator should know about a PF.
+func notes(pf *devlink.PF, foreign Refs) []string {
+	var ns []string
+	if pf.EncapMode == "none" {
+		ns = append(ns, "encap-mode none: tunnel traffic is encrypted by the NIC but encapsulated by the host, no tunnel flow can be offloaded")
+	}
+	if pf.RXPolicyAfterDecrypt {
+		ns = append(ns, "this kernel looks at inbound policies only after decryption: clear-text VXLAN from the wire cannot be stopped in the NIC")
+	}
+	if n := foreign.RX + foreign.TX; n > 0 {
+		ns = append(ns, fmt.Sprintf("%d offloaded states or policies of others stand on it", n))
+	}
+	return ns
+}
+
+func (b *statusMaker) guards() []GuardState {
+	gs := []GuardState{}
+	standing := guarded(b.observed.Policies)
+	for _, g := range b.intent.Guards {
+		s := GuardState{Local: g.Local.String(), Port: g.Port, Stands: "no"}
+		if pf, is := standing[g.VTEP]; is && pf != 0 {
+			s.Stands, s.PF = "hardware", b.name(pf)
+		} else if is {
+			s.Stands = "host"
+		}
+		gs = append(gs, s)
+	}
+	return gs
+}
+
+func (b *statusMaker) pairStatus() []PairStatus {
+	ps := make([]PairStatus, 0, len(b.intent.Pairs))
+	for i := range b.intent.Pairs {
+		ps = append(ps, b.pair(&b.intent.Pairs[i]))
+	}
+	return ps
+}
+
+func (b *statusMaker) pair(pi *PairIntent) PairStatus {
+	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: pi.Keys.Name, Problem: pi.Problem}
+	p.State = map[fate]string{blocked: "blocked", encrypted: "encrypted", passes: "clear", leaks: "unprotected"}[b.now.fateOf(pi.Pair, pi.PF != 0)]
+	if pi.Want != Clear && p.State == "clear" {
+		p.State = "unprotected"
+	}
+	if pi.PF != 0 {
+		p.PF = b.name(pi.PF)
+	}
+	if t, is := b.pairs[pi.Pair]; is && p.Problem == nil {
+		problem := problemOf(t.err)
+		p.Problem = &problem
+	}
+	if pi.Keys.Name != "" {
+		p.Mode = map[xfrm.Mode]string{xfrm.Transport: "transport", xfrm.Tunnel: "tunnel"}[pi.Mode]
+		p.SPIIn, p.SPIOut = spi(pi.Keys.InSPI), spi(pi.Keys.OutSPI)
+		p.In = b.traffic(xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI})
+		p.Out = b.traffic(xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI})
+	}
+	if p.State == "encrypted" {
+		p.Path = b.path(pi)
+	}
+	return p
+}
+
+// path tells who encapsulates.
+func (b *statusMaker) path(pi *PairIntent) string {
+	for i := range b.facts.PFs {
+		if pf := &b.facts.PFs[i]; pf.Ifindex == pi.PF && pf.EncapMode == "none" {
+			return "NIC encrypts, host encapsulates"
+		}
+	}
+	return "NIC"
+}
+
+func spi(v uint32) string { return fmt.Sprintf("0x%08x", v) }
+
+func (b *statusMaker) traffic(id xfrm.SAID) Traffic {
+	s, is := b.now.sas[id]
+	if !is {
+		return Traffic{}
+	}
+	return Traffic{Packets: s.Stats.Packets, Bytes: s.Stats.Bytes, Dropped: uint64(s.Stats.Auth) + uint64(s.Stats.Replay) + uint64(s.Stats.ReplayWindow)}
+}
+
+// portStatus lists the ports that ask for IPsec or stand in the way of one.
+func (b *statusMaker) portStatus(pairs []PairStatus) []PortStatus {
+	states := make(map[Pair]int, len(pairs))
+	for i := range b.intent.Pairs {
+		states[b.intent.Pairs[i].Pair] = i
+	}
+	ps := make([]PortStatus, 0, len(b.intent.Ports))
+	for _, t := range b.intent.Ports {
+		p := PortStatus{Name: t.Name, State: "invalid", Problems: t.Problems}
+		if i, is := states[t.Pair]; is {
+			p.State = pairs[i].State
+			if len(p.Problems) == 0 && pairs[i].Problem != nil {
+				p.Problems = []Problem{*pairs[i].Problem}
+			}
+		}
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// reports returns what has to be written into external_ids: only what differs
+// from what stands there.
+func reports(s *scene, st Status, boot string) []ovsdb.Report {
+	var rs []ovsdb.Report
+	add := func(tunnel string, now, want map[string]string) {
+		if !maps.Equal(now, want) {
+			rs = append(rs, ovsdb.Report{Tunnel: tunnel, Values: want})
+		}
+	}
+	seen := map[string]bool{}
+	for i, p := range st.Ports {
+		want := map[string]string{"state": p.State, "boot": boot}
+		if len(p.Problems) > 0 {
+			want["code"], want["reason"] = p.Problems[0].Code, p.Problems[0].Text
+		}
+		seen[p.Name] = true
+		add(p.Name, s.intent.Ports[i].Reported, want)
+	}
+	for i := range s.snapshot.Tunnels {
+		if t := &s.snapshot.Tunnels[i]; !seen[t.Name] && len(t.Reported) > 0 {
+			add(t.Name, t.Reported, nil)
+		}
+	}
+	want := map[string]string{"state": st.State, "boot": boot}
+	if len(st.Problems) > 0 {
+		want["code"], want["reason"] = st.Problems[0].Code, st.Problems[0].Text
+	}
+	add("", s.snapshot.Host.Reported, want)
+	return rs
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// scene is everything one round works on.
+type scene struct {
+	snapshot ovsdb.Snapshot
+	state    ovsdb.State
+	facts    devlink.Facts
+	intent   Intent
+	observed Observed
+	plan     Plan
+}
+
+// waiting says that the database was never read, so nothing may be concluded.
+type waiting struct{ err error }
+
+func (w *waiting) Error() string {
+	if w.err == nil {
+		return "wait for the database: not read yet"
+	}
+	return "wait for the database: " + w.err.Error()
+}
+
+// Code is the stable code of a host that waits for its database.
+func (w *waiting) Unwrap() error { return w.err }
+
+// look observes everything and plans.
+func (d *Daemon) look(ctx context.Context) (*scene, error) {
+	s := &scene{}
+	s.snapshot, s.state = d.cfg.Database.Current()
+	if !s.state.Known {
+		return nil, &waiting{s.state.Err}
+	}
+	var err error
+	if s.facts, err = d.cfg.NIC.Facts(ctx); err != nil {
+		return nil, fmt.Errorf("read NIC facts: %w", err)
+	}
+	if err := d.kernelState(ctx, s); err != nil {
+		return nil, err
+	}
+	sas := make(map[xfrm.SAID]*xfrm.SA, len(s.observed.SAs))
+	for i := range s.observed.SAs {
+		sas[s.observed.SAs[i].ID()] = &s.observed.SAs[i]
+	}
+	s.intent = BuildIntent(Input{
+		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(),
+		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
+		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
+		Spent:     d.cfg.Ledger.Used, Guarded: guarded(s.observed.Policies),
+	})
+	if err := d.flows(ctx, s); err != nil {
+		return nil, err
+	}
+	d.memory(s)
+	s.plan = MakePlan(s.intent, s.observed)
+	return s, nil
+}
+
+func (d *Daemon) current() Settings {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settings
+}
+
+// kernelState reads states and policies and keeps ours.
+func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
+	sas, err := d.cfg.Kernel.SAs(ctx)
+	if err != nil {
+		return fmt.Errorf("read SAs: %w", err)
+	}
+	policies, err := d.cfg.Kernel.Policies(ctx)
+	if err != nil {
+		return fmt.Errorf("read policies: %w", err)
+	}
+	ob := &s.observed
+	ob.Foreign = map[int]Refs{}
+	foreign := func(pf int, dir xfrm.Dir) {
+		if pf != 0 {
+			r := ob.Foreign[pf]
+			r.add(dir, 1)
+			ob.Foreign[pf] = r
+		}
+	}
+	ob.SAs, ob.Policies = sas[:0], policies[:0]
+	for i := range sas {
+		if OursSA(&sas[i]) {
+			ob.SAs = append(ob.SAs, sas[i])
+		} else {
+			foreign(sas[i].Offload.Ifindex, sas[i].Dir)
+		}
+	}
+	for i := range policies {
+		if OursPolicy(&policies[i]) {
+			ob.Policies = append(ob.Policies, policies[i])
+		} else {
+			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
+		}
+	}
+	return nil
+}
+
+// guarded returns where guards stand: in hardware only when both directions do.
+func guarded(ps []xfrm.Policy) map[VTEP]int {
+	g := map[VTEP]int{}
+	for i := range ps {
+		v, is := vtepOf(&ps[i])
+		if !is {
+			continue
+		}
+		if pf, seen := g[v]; !seen || pf == 0 {
+			g[v] = ps[i].Offload.Ifindex
+		}
+	}
+	return g
+}
+
+// sources finds the local address of tunnels that name none.
+func (d *Daemon) sources(ctx context.Context, snap ovsdb.Snapshot) map[netip.Addr]netip.Addr {
+	m := map[netip.Addr]netip.Addr{}
+	for i := range snap.Tunnels {
+		t := &snap.Tunnels[i]
+		if t.Local.IsValid() || !t.Remote.IsValid() {
+			continue
+		}
+		if _, done := m[t.Remote]; done {
+			continue
+		}
+		local, err := d.cfg.NIC.Source(ctx, t.Remote)
+		if err != nil {
+			d.cfg.Log.Debug("no local address", "remote", t.Remote, "err", err)
+			continue
+		}
+		m[t.Remote] = local
+	}
+	return m
+}
+
+// lookup reads the metadata of every key set that a port names.
+func (d *Daemon) lookup(snap ovsdb.Snapshot) map[string]KeyResult {
+	m := map[string]KeyResult{}
+	for i := range snap.Tunnels {
+		t := &snap.Tunnels[i]
+		if _, done := m[t.Keys]; done || t.Keys == "" || len(t.Problems) > 0 {
+			continue
+		}
+		set, err := d.cfg.Keys.Lookup(t.Keys)
+		r := KeyResult{Set: set}
+		if err != nil {
+			p := problemOf(err)
+			r.Problem = &p
+		}
+		m[t.Keys] = r
+	}
+	return m
+}
+
+// flows counts the rules in hardware of every PF whose tables do not stand yet:
+// elsewhere the answer has no bearing on the plan.
+func (d *Daemon) flows(ctx context.Context, s *scene) error {
+	s.observed.Flows = map[int]int{}
+	now := newView(&s.observed)
+	for i := range s.facts.PFs {
+		pf := &s.facts.PFs[i]
+		r, f := now.refs[pf.Ifindex], s.observed.Foreign[pf.Ifindex]
+		if r.TX+f.TX > 0 && r.RX+f.RX > 0 {
+			continue
+		}
+		n, err := d.flowsOf(ctx, s, pf)
+		if err != nil {
+			return err
+		}
+		s.observed.Flows[pf.Ifindex] = n
+	}
+	return nil
+}
+
+// flowsOf counts a PF's rules: its own, its representors' and those of the
+// tunnel devices, which every PF takes.
+func (d *Daemon) flowsOf(ctx context.Context, s *scene, pf *devlink.PF) (int, error) {
+	devs := append([]int{pf.Ifindex}, s.facts.TunnelDevs...)
+	for _, r := range pf.Representors {
+		devs = append(devs, r.Ifindex)
+	}
+	rep, err := d.cfg.Flows.Offloaded(ctx, devs)
+	if err != nil {
+		return 0, fmt.Errorf("scan offloaded flows of %s: %w", pf.Name, err)
+	}
+	return rep.Total, nil
+}
+
+// memory adds what only time tells: pairs in back-off and SAs past their use.
+func (d *Daemon) memory(s *scene) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, ob := d.cfg.Now(), &s.observed
+	ob.GateOpen = s.snapshot.Host.HWOffload == "true"
+	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
+	ob.Held = map[Pair]bool{}
+	for p, t := range d.pairs {
+		if now.Before(t.until) {
+			ob.Held[p] = true
+		}
+	}
+	wanted, seen := WantedSAs(s.intent), map[xfrm.SAID]time.Time{}
+	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
+	for i := range ob.SAs {
+		id := ob.SAs[i].ID()
+		if wanted[id] {
+			continue
+		}
+		since, is := d.unwanted[id]
+		if !is {
+			since = now
+		}
+		seen[id], ob.UnwantedFor[id] = since, now.Sub(since)
+	}
+	d.unwanted = seen
+}
+
+// problemOf gives an error its stable code.
+func problemOf(err error) Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return *p
+	}
+	var w *waiting
+	if errors.As(err, &w) {
+		return Problem{"DB_WAIT", err.Error()}
+	}
+	code, remedy := xfrm.Explain(err)
+	text := err.Error()
+	if remedy != "" {
+		text += ": " + remedy
+	}
+	return Problem{code, text}
+}

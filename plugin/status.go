@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"time"
+)
+
+// Status is what `ovs-ipsec-offload status --json` prints. Names and meanings
+// of its fields are stable.
+type Status struct {
+	Version string `json:"version"`
+	// State sums it up: "ok"; "waiting" (for the database); "degraded" (some
+	// port or pair has not what it asks for, but is blocked); "unsafe" (some
+	// traffic that asks for IPsec is neither encrypted nor blocked in hardware).
+	State    string       `json:"state"`
+	At       time.Time    `json:"at"`
+	Host     HostStatus   `json:"host"`
+	Gate     GateStatus   `json:"gate"`
+	Problems []Problem    `json:"problems"`
+	PFs      []PFStatus   `json:"pfs"`
+	Guards   []GuardState `json:"guards"`
+	Pairs    []PairStatus `json:"pairs"`
+	Ports    []PortStatus `json:"ports"`
+}
+
+// HostStatus tells about the machine and its database.
+type HostStatus struct {
+	SystemID string `json:"system_id,omitempty"`
+	Kernel   string `json:"kernel"`
+	OVS      string `json:"ovs,omitempty"`
+	Database string `json:"database"` // "connected", or why not
+}
+
+// GateStatus tells whether OVS may offload flows, and who decided.
+type GateStatus struct {
+	HWOffload string `json:"hw_offload"` // other_config:hw-offload as it stands, "" when unset
+	Open      bool   `json:"open"`
+	Reason    string `json:"reason"`
+}
+
+// PFStatus tells about one NIC.
+type PFStatus struct {
+	Name           string   `json:"name"`
+	Handle         string   `json:"handle"`
+	Driver         string   `json:"driver"`
+	EswitchMode    string   `json:"eswitch_mode"`
+	EncapMode      string   `json:"encap_mode"`
+	Steering       string   `json:"steering,omitempty"`
+	TXTable        bool     `json:"tx_table"`
+	RXTable        bool     `json:"rx_table"`
+	SAs            int      `json:"sas"`
+	Policies       int      `json:"policies"`
+	OffloadedFlows int      `json:"offloaded_flows"`
+	Notes          []string `json:"notes,omitempty"`
+}
+
+// GuardState tells where the guard of a VTEP stands.
+type GuardState struct {
+	Local  string `json:"local"`
+	Port   uint16 `json:"port"`
+	PF     string `json:"pf,omitempty"`
+	Stands string `json:"stands"` // "hardware", "host" or "no"
+}
+
+// PairStatus tells what a pair's traffic does now.
+type PairStatus struct {
+	Local   string   `json:"local"`
+	Remote  string   `json:"remote"`
+	Port    uint16   `json:"port"`
+	State   string   `json:"state"` // "encrypted", "blocked", "clear" (by the operator's wish) or "unprotected"
+	Path    string   `json:"path,omitempty"`
+	Mode    string   `json:"mode,omitempty"`
+	PF      string   `json:"pf,omitempty"`
+	Ports   []string `json:"ports"`
+	Keys    string   `json:"keys,omitempty"`
+	SPIIn   string   `json:"spi_in,omitempty"`
+	SPIOut  string   `json:"spi_out,omitempty"`
+	In      Traffic  `json:"in"`
+	Out     Traffic  `json:"out"`
+	Problem *Problem `json:"problem,omitempty"`
+}
+
+// Traffic is what an SA's counters say.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Dropped uint64 `json:"dropped"` // bad ICV, replay
+}
+
+// PortStatus tells about one tunnel port that asks for IPsec, or is in the way
+// of one.
+type PortStatus struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // of its pair, or "invalid"
+	Problems []Problem `json:"problems,omitempty"`
+}
