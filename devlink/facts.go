@@ -2,19 +2,46 @@
 
 package devlink
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Facts is what the kernel says about this host, at one moment.
 type Facts struct {
 	Kernel Kernel
 	PFs    []PF // sorted by ifindex
 	// Addrs maps every address of the host to the link that holds it.
+	// Link-local addresses carry the link's name as their zone.
 	Addrs map[netip.Addr]Link
+	// Shared lists the links of each address that stands on more than one;
+	// Addrs then holds the one with the smallest ifindex.
+	Shared map[netip.Addr][]Link
+	// Kinds maps the ifindex of a software device to its kind: "bond",
+	// "vlan", "bridge", "openvswitch" (IFLA_INFO_KIND). NICs have none.
+	Kinds map[int]string
 	// ForeignVXLAN lists VXLAN devices that are not Open vSwitch's.
 	ForeignVXLAN []VXLANLink
 	// TunnelDevs lists the ifindexes of Open vSwitch's tunnel devices
 	// (vxlan_sys_4789 and the like); their rules are offloaded by every PF.
 	TunnelDevs []int
+	// IndirectDevs lists the ifindexes of the other devices whose rules a PF
+	// may take without being their device (flow_indr_dev_register): foreign
+	// tunnels, Open vSwitch's internal ports, VLANs and macvlans on a PF.
+	IndirectDevs []int
+}
+
+// RuleDevs returns the ifindexes of all devices whose TC rules can end up in
+// the eswitch of pf, sorted: pf, its representors, tunnels and other indirect
+// devices (mlx5e_rep_check_indr_block_supported in en/rep/tc.c).
+func (f Facts) RuleDevs(pf PF) []int {
+	devs := append([]int{pf.Ifindex}, f.TunnelDevs...)
+	devs = append(devs, f.IndirectDevs...)
+	for _, r := range pf.Representors {
+		devs = append(devs, r.Ifindex)
+	}
+	slices.Sort(devs)
+	return slices.Compact(devs)
 }
 
 // Kernel is a Linux version; Release is the text of uname -r.
