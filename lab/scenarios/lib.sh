@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the scenarios share. A scenario sources it, says what it does, and fails
+# at the first thing that is not as it must be.
+set -eu
+say()  { printf '\n--- [%s s] %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
+note() { printf '    %s\n' "$*"; }
+fail() {
+	printf 'FAIL: %s\n' "$*"
+	for n in 1 2; do
+		[ -s "/tmp/daemon$n.log" ] && { echo "-- daemon on hv$n:"; tail -n 30 "/tmp/daemon$n.log"; }
+		echo "-- nic $n: $(lab-nic "$n" | tr '\n' ' ')"
+	done
+	exit 1
+}
+
+# eventually SECONDS WHAT COMMAND...: the command must succeed within the time.
+eventually() {
+	limit=$1 what=$2; shift 2
+	end=$(($(cut -d. -f1 /proc/uptime) + limit))
+	until "$@" >/tmp/eventually.out 2>&1; do
+		if [ "$(cut -d. -f1 /proc/uptime)" -ge "$end" ]; then
+			tail -n 5 /tmp/eventually.out
+			fail "not within $limit s: $what"
+		fi
+		sleep 0.1
+	done
+	note "$what"
+}
+
+# nic N KEY: one figure of the NIC under hypervisor N.
+nic() { lab-nic "$1" | awk -v k="$2" '$1 == k { print $2 }'; }
+# nic_is N KEY VALUE, nic_over N KEY VALUE: for eventually and for must.
+nic_is()   { [ "$(nic "$1" "$2")" = "$3" ]; }
+nic_over() { [ "$(nic "$1" "$2")" -gt "$3" ]; }
+must() { what=$1; shift; "$@" || fail "$what"; note "$what"; }
+
+# no_clear: the one figure everything is about.
+no_clear() {
+	for n in ${1:-1 2}; do
+		nic_is "$n" tx_clear_vxlan 0 || fail "hv$n sent $(nic "$n" tx_clear_vxlan) clear-text VXLAN packets"
+	done
+	note "clear-text VXLAN packets sent: 0"
+}
+
+# The daemon of hypervisor N, in the background; its log in /tmp/daemonN.log.
+daemon_start() {
+	n=$1; shift
+	lab-hv "$n" ovs-ipsec-offload run "$@" >>"/tmp/daemon$n.log" 2>&1 &
+	echo $! >"/tmp/daemon$n.pid"
+	eventually 20 "daemon on hv$n answers" lab-hv "$n" ovs-ipsec-offload status
+}
+daemon_stop() {
+	pid=$(cat "/tmp/daemon$1.pid")
+	kill "${2:--TERM}" "$pid"
+	wait "$pid" || true
+}
+
+# keys A B: one key set for hypervisors A and B, installed on both; prints its name.
+keys() {
+	rm -rf /tmp/keys
+	name=$(ovs-ipsec-offload keys new --pair "hv$1,hv$2" --out /tmp/keys 2>/dev/null)
+	for n in "$1" "$2"; do
+		lab-hv "$n" mkdir -p -m 700 /etc/ovs-ipsec-offload/keys.d
+		lab-hv "$n" install -m 600 "/tmp/keys/hv$n/$name.json" /etc/ovs-ipsec-offload/keys.d/
+	done
+	rm -rf /tmp/keys
+	echo "$name"
+}
+
+# tunnel N PORT LOCAL REMOTE [OPTION=VALUE...]: a VXLAN port on br-int of hypervisor N.
+# It does not wait for ovs-vswitchd, which may be stopped on purpose.
+tunnel() {
+	n=$1 port=$2 l=$3 r=$4; shift 4
+	opts=""
+	for o in "$@"; do opts="$opts options:$o"; done
+	# shellcheck disable=SC2086
+	lab-hv "$n" ovs-vsctl --no-wait --may-exist add-port br-int "$port" -- set interface "$port" type=vxlan \
+		options:local_ip="$l" options:remote_ip="$r" $opts
+}
+
+# steer N PORT: all traffic of the VF goes through PORT and back, so that every
+# flow can be offloaded (NORMAL floods to the bridge's own port at first).
+steer() {
+	lab-hv "$1" ovs-ofctl del-flows br-int
+	lab-hv "$1" ovs-ofctl add-flow br-int "in_port=rep0,actions=output:$2"
+	lab-hv "$1" ovs-ofctl add-flow br-int "in_port=$2,actions=output:rep0"
+}
+
+# state N PORT: what the status says about a tunnel port.
+state() { lab-hv "$1" ovs-ipsec-offload status --json | jq -r --arg p "$2" '.pairs[] | select(.ports | index($p)) | .state'; }
+state_is() { [ "$(state "$1" "$2")" = "$3" ]; }
+# problem N PORT: the code of a tunnel port's first problem.
+problem() { lab-hv "$1" ovs-ipsec-offload status --json | jq -r --arg p "$2" '.ports[] | select(.name == $p) | .problems[0].code // "none"'; }
+problem_is() { [ "$(problem "$1" "$2")" = "$3" ]; }
+
+# reaches COUNT ADDRESS: every one of COUNT echo requests from vm1 is answered.
+reaches() { lab-vm 1 ping -q -c "$1" -i 0.2 -W 2 "$2" | grep -q " $1 received"; }
+# spis N: the SPIs of hypervisor N, sorted.
+spis() { lab-hv "$1" ip xfrm state | grep -o 'spi 0x[0-9a-f]*' | sort | tr '\n' ' '; }
