@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config reads the daemon's settings from a file, the environment and
+// the command line, the later the stronger, and checks them.
+//
+// Nothing has to be set: every setting has a default that fits a host with Open
+// vSwitch as the distributions package it. A name that is not known is an error.
+package config
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// DefaultFile is read when no other file is asked for; it may be missing.
+const DefaultFile = "/etc/ovs-ipsec-offload/config.yaml"
+
+// Config is one consistent set of settings. It is never changed: a reload makes
+// a new one.
+type Config struct {
+	OVSDB    string // endpoint of Open vSwitch's database, as unix:/run/openvswitch/db.sock
+	StateDir string // what must outlive a reboot: the ledger of outbound keys
+	RunDir   string // lock and control socket
+	KeysDir  string // key set files
+
+	LogLevel  slog.Level
+	LogFormat LogFormat
+
+	Gate       Gate
+	Guard      Guard
+	GuardPorts []uint16 // UDP ports of the guards that stand from the start
+
+	RetireAfter time.Duration // how long an SA that no port wants any more is kept
+	AuditEvery  time.Duration // the host is looked at at least this often
+	Report      bool          // write state into external_ids of the database
+}
+
+// LogFormat is how log lines are written.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Gate is who decides that OVS may offload flows.
+type Gate string
+
+// The choices for Gate.
+const (
+	GateAuto Gate = "auto" // we set other_config:hw-offload if the operator left it unset
+	GateOff  Gate = "off"  // the operator does
+)
+
+// Guard is which addresses are guarded against clear text.
+type Guard string
+
+// The choices for Guard.
+const (
+	GuardAuto    Guard = "auto"    // every address of a NIC that can offload, from the start
+	GuardTunnels Guard = "tunnels" // the local addresses of tunnels that ask for IPsec
+)
+
+// NeedsRestart returns the names of the settings that differ in next and that a
+// running daemon cannot take over.
+func (c Config) NeedsRestart(next Config) []string {
+	var names []string
+	for _, s := range []struct {
+		name string
+		same bool
+	}{
+		{"ovsdb", c.OVSDB == next.OVSDB},
+		{"state_dir", c.StateDir == next.StateDir},
+		{"run_dir", c.RunDir == next.RunDir},
+		{"keys_dir", c.KeysDir == next.KeysDir},
+		{"log_format", c.LogFormat == next.LogFormat},
+		{"retire_after", c.RetireAfter == next.RetireAfter},
+		{"audit_every", c.AuditEvery == next.AuditEvery},
+		{"report", c.Report == next.Report},
+	} {
+		if !s.same {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// Equal tells whether both hold the same settings.
+func (c Config) Equal(o Config) bool {
+	return len(c.NeedsRestart(o)) == 0 && c.LogLevel == o.LogLevel && c.Gate == o.Gate && c.Guard == o.Guard &&
+		slices.Equal(c.GuardPorts, o.GuardPorts)
+}
