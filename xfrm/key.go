@@ -29,8 +29,8 @@ func NewKey(b []byte) (Key, bool) {
 	return k, true
 }
 
-// Empty tells whether k holds no key.
-func (k Key) Empty() bool { return k.b == nil }
+// Empty tells whether k holds no key, or one that was wiped.
+func (k Key) Empty() bool { return k.b == nil || allZero(k.b[:]) }
 
 // Wipe overwrites the key; every copy of k is empty of secrets after it.
 func (k Key) Wipe() {
@@ -49,7 +49,7 @@ func (k Key) AppendTo(b []byte) []byte {
 
 // Fingerprint returns the name under which the key may be spoken of.
 func (k Key) Fingerprint() Fingerprint {
-	if k.b == nil {
+	if k.Empty() {
 		return Fingerprint{}
 	}
 	return FingerprintOf(k.b[:])

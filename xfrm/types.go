@@ -65,8 +65,9 @@ type SA struct {
 	Offload  Offload
 
 	// Filled by a dump.
-	KeyPrint Fingerprint // of the key the kernel holds; the key itself is wiped
+	KeyPrint Fingerprint // of the key the kernel holds; empty when it is not AES-256-GCM-16 or the kernel hides it
 	Stats    Stats
+	Exotic   bool // it carries what AddSA cannot make: another protocol or algorithm, a mark, an if_id, a selector, limits, NAT-T
 }
 
 // ID returns the identity of the state in the kernel.
