@@ -39,7 +39,7 @@ func Parse(name string, data []byte) (Set, error) {
 	if err != nil {
 		return Set{}, refuse(CodeFormat, "read key set %s: %w", name, err)
 	}
-	if err := s.check(); err != nil {
+	if err := s.check("read"); err != nil {
 		s.Wipe()
 		return Set{}, err
 	}

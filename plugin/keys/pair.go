@@ -35,7 +35,7 @@ func NewPair(rand io.Reader, now time.Time, name, a, b string) (forA, forB Set, 
 	created := now.UTC().Truncate(time.Second)
 	forA = Set{Name: name, Host: a, Peer: b, Created: created, Out: there, In: back}
 	forB = Set{Name: name, Host: b, Peer: a, Created: created, Out: back, In: there}
-	if err := forA.check(); err != nil {
+	if err := forA.check("make"); err != nil {
 		forA.Wipe()
 		return Set{}, Set{}, err
 	}

@@ -68,25 +68,26 @@ func NewKeysCommand(a, b string) string {
 	return fmt.Sprintf("ovs-ipsec-offload keys new --pair %s,%s --out DIR", a, b)
 }
 
-// check refuses a set that would not be safe to use, whatever file it is from.
-func (s Set) check() error {
+// check refuses a set that would not be safe to use; verb says what was to be
+// done with it.
+func (s Set) check(verb string) error {
 	switch {
 	case !ValidName(s.Name):
-		return refuse(CodeName, "read key set: its name %q must match %s", s.Name, validName)
+		return refuse(CodeName, "%s key set: its name %q must match %s", verb, s.Name, validName)
 	case !ValidName(s.Host) || !ValidName(s.Peer):
-		return refuse(CodeHost, "read key set %s: host and peer must match %s", s.Name, validName)
+		return refuse(CodeHost, "%s key set %s: host and peer must match %s", verb, s.Name, validName)
 	case s.Host == s.Peer:
-		return refuse(CodeHost, "read key set %s: host and peer are both %q", s.Name, s.Host)
+		return refuse(CodeHost, "%s key set %s: host and peer are both %q", verb, s.Name, s.Host)
 	case s.Created.IsZero():
-		return refuse(CodeFormat, "read key set %s: created is missing", s.Name)
+		return refuse(CodeFormat, "%s key set %s: created is missing", verb, s.Name)
 	case s.Out.SPI < MinSPI || s.In.SPI < MinSPI:
-		return refuse(CodeWeak, "read key set %s: an SPI is below %#x; make a new set", s.Name, MinSPI)
+		return refuse(CodeWeak, "%s key set %s: an SPI is below %#x; make a new set", verb, s.Name, MinSPI)
 	case s.Out.SPI == s.In.SPI:
-		return refuse(CodeWeak, "read key set %s: the same SPI in both directions; make a new set", s.Name)
+		return refuse(CodeWeak, "%s key set %s: the same SPI in both directions; make a new set", verb, s.Name)
 	case sameKey(s.Out.Key, s.In.Key):
-		return refuse(CodeWeak, "read key set %s: the same key in both directions; make a new set", s.Name)
+		return refuse(CodeWeak, "%s key set %s: the same key in both directions; make a new set", verb, s.Name)
 	case zeroKey(s.Out.Key) || zeroKey(s.In.Key):
-		return refuse(CodeWeak, "read key set %s: a key is all zeros; make a new set", s.Name)
+		return refuse(CodeWeak, "%s key set %s: a key is all zeros; make a new set", verb, s.Name)
 	}
 	return nil
 }
