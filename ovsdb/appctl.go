@@ -5,7 +5,9 @@ package ovsdb
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,9 +24,16 @@ type Vswitchd struct {
 // Purge makes ovs-vswitchd delete its datapath flows once, so that they come
 // back by way of the offload (revalidator/purge). An ovs-vswitchd that does not
 // run has nothing to purge: that is not an error.
+//
+// A first call makes sure that ovs-vswitchd has gone through its main loop once
+// more, and so taken what was committed to the database before: there it looks
+// at the database first and serves one round of calls after that.
 func (v Vswitchd) Purge(ctx context.Context) error {
-	_, err := v.Call(ctx, "revalidator/purge")
-	if os.IsNotExist(err) {
+	_, err := v.Call(ctx, "version")
+	if err == nil {
+		_, err = v.Call(ctx, "revalidator/purge")
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err

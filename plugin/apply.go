@@ -139,18 +139,18 @@ func (r *run) change(ctx context.Context, steps []Step) {
 		ops, sent = append(ops, op), append(sent, &steps[i])
 	}
 	errs := r.kernel.Do(ctx, ops)
-	var refused []Step
+	var back []Step
 	for i, s := range sent {
 		if ops[i].SA != nil {
 			ops[i].SA.Key.Wipe()
 		}
 		err := tolerated(s, errs[i])
-		if err != nil && outbound(s) && xfrm.Refused(err) {
-			refused = append(refused, *s)
+		if err != nil && outbound(s) && refused(err) {
+			back = append(back, *s)
 		}
 		r.settle(s, err)
 	}
-	r.giveBack(ctx, refused)
+	r.giveBack(ctx, back)
 }
 
 // armed returns the step's operation with its key, on a copy of the SA so that
@@ -179,9 +179,16 @@ func (r *run) armed(s *Step) (xfrm.Op, error) {
 	return op, nil
 }
 
+// refused tells whether the kernel definitely said no. After a lost answer, or
+// when the SA stood in software for a moment, the key counts as used.
+func refused(err error) bool {
+	var op *xfrm.OpError
+	return errors.As(err, &op) && op.Errno != 0 && op.Err == nil && !op.NotOffloaded
+}
+
 // tolerated forgives a deletion of what is gone already.
 func tolerated(s *Step, err error) error {
-	if err != nil && (s.Op.Kind == xfrm.DeletePolicy || s.Op.Kind == xfrm.DeleteSA) && xfrm.Gone(err) {
+	if err != nil && (s.Op.Kind == xfrm.DeletePolicy || s.Op.Kind == xfrm.DeleteSA) && xfrm.CodeOf(err) == xfrm.CodeNotFound {
 		return nil
 	}
 	return err

@@ -21,9 +21,9 @@ type Config struct {
 	Flows    Flows
 	Keys     Keys
 	Ledger   Ledger
-	// Purge makes OVS look at its flows again after the gate was opened, so
-	// that those in the software datapath move to hardware. May be nil.
-	Purge func(ctx context.Context) error
+	// Released is called after the gate was opened, so that OVS can be made to
+	// look at its flows again. It must not wait. May be nil.
+	Released func()
 
 	Settings    Settings
 	RetireAfter time.Duration // how long an SA that nobody wants is kept
@@ -46,8 +46,7 @@ type Daemon struct {
 	pairs    map[Pair]trouble
 	host     trouble
 	unwanted map[xfrm.SAID]time.Time
-	purge    bool // OVS has yet to be told to look again
-	streak   int  // rounds in a row that changed something
+	streak   int // rounds in a row that changed something
 	last     Status
 	told     map[string]string // last line logged about a subject
 }
@@ -126,7 +125,6 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		}
 	}
 	d.publish(ctx, s)
-	d.purgeLater(ctx, s)
 	return d.wait(s, changed && len(s.plan.Steps) > 0)
 }
 
@@ -198,8 +196,10 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	}
 	for _, st := range s.plan.Steps {
 		if st.Verb == OpenGate && out.Host == nil {
-			d.purge = true
 			d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
+			if d.cfg.Released != nil {
+				d.cfg.Released()
+			}
 		}
 	}
 	return out.Done > 0
@@ -260,22 +260,6 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 		earlier(now.Add(backoffFirst))
 	}
 	return next.Sub(now)
-}
-
-// purgeLater makes OVS look at its flows again once it has taken hw-offload.
-func (d *Daemon) purgeLater(ctx context.Context, s *scene) {
-	d.mu.Lock()
-	due := d.purge && s.snapshot.Host.HWOffload == "true" && s.snapshot.Host.Settled()
-	if due {
-		d.purge = false
-	}
-	d.mu.Unlock()
-	if !due || d.cfg.Purge == nil {
-		return
-	}
-	if err := d.cfg.Purge(ctx); err != nil {
-		d.cfg.Log.Warn("flows that OVS had before the gate opened stay in software until they end", "err", err)
-	}
 }
 
 // tell logs a line about a subject when it differs from the last one.

@@ -282,7 +282,13 @@ func (b *builder) claimFirst(all []Pair) []Pair {
 // stands tells whether the outbound SA of set is installed for p.
 func (b *builder) stands(p Pair, set KeySet) bool {
 	s, is := b.Installed(xfrm.SAID{Dst: p.Remote, SPI: set.OutSPI})
-	return is && s.Src == p.Local && s.KeyPrint == set.OutPrint
+	return is && s.Src == p.Local && holds(s, set.OutPrint)
+}
+
+// holds tells whether s can be the SA with key f. A kernel under lockdown shows
+// no keys; the SPI, 32 random bits, must do there.
+func holds(s *xfrm.SA, f xfrm.Fingerprint) bool {
+	return s.KeyPrint == f || s.KeyPrint == xfrm.Fingerprint{}
 }
 
 // clear gives a plain pair a bypass where a guard stands.
@@ -360,9 +366,8 @@ func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 	pi.PF = pf.Ifindex
 	if t.Mode == ovsdb.Tunneled {
 		pi.Mode = xfrm.Tunnel
-		if pf.EncapMode != "none" {
-			return &Problem{"NIC_TUNNEL_ENCAP", fmt.Sprintf("tunnel mode needs eswitch encap-mode none, and %s has %q: use ipsec_mode=transport, "+
-				"or `devlink dev eswitch set %s encap-mode none` (which ends flow offload of tunnels)", pf.Name, pf.EncapMode, pf.Handle)}
+		if refusal := pf.TunnelMode(); refusal != nil {
+			return &Problem{refusal.Code, refusal.Text}
 		}
 	}
 	k, is := b.Keys[t.Keys]
@@ -382,7 +387,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 	}
 	pi.Keys = set
 	if s, is := b.Installed(xfrm.SAID{Dst: pi.Remote, SPI: set.OutSPI}); is {
-		if s.Src != pi.Local || s.KeyPrint != set.OutPrint || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode {
+		if s.Src != pi.Local || !holds(s, set.OutPrint) || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode {
 			return &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
 				set.OutSPI, pi.Remote, set.Name, set.Renew)}
 		}

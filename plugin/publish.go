@@ -181,11 +181,11 @@ func (b *statusMaker) pfs() []PFStatus {
 // notes says what an operator should know about a PF.
 func notes(pf *devlink.PF, foreign Refs) []string {
 	var ns []string
-	if pf.EncapMode == "none" {
-		ns = append(ns, "encap-mode none: tunnel traffic is encrypted by the NIC but encapsulated by the host, no tunnel flow can be offloaded")
+	for _, n := range pf.Notes() {
+		ns = append(ns, n.Text+" ["+n.Code+"]")
 	}
-	if pf.RXPolicyAfterDecrypt {
-		ns = append(ns, "this kernel looks at inbound policies only after decryption: clear-text VXLAN from the wire cannot be stopped in the NIC")
+	for _, r := range pf.Refusals() {
+		ns = append(ns, r.Text+" ["+r.Code+"]")
 	}
 	if n := foreign.RX + foreign.TX; n > 0 {
 		ns = append(ns, fmt.Sprintf("%d offloaded states or policies of others stand on it", n))

@@ -187,14 +187,9 @@ func (d *Daemon) flows(ctx context.Context, s *scene) error {
 	return nil
 }
 
-// flowsOf counts a PF's rules: its own, its representors' and those of the
-// tunnel devices, which every PF takes.
+// flowsOf counts the rules in hardware that can be a PF's.
 func (d *Daemon) flowsOf(ctx context.Context, s *scene, pf *devlink.PF) (int, error) {
-	devs := append([]int{pf.Ifindex}, s.facts.TunnelDevs...)
-	for _, r := range pf.Representors {
-		devs = append(devs, r.Ifindex)
-	}
-	rep, err := d.cfg.Flows.Offloaded(ctx, devs)
+	rep, err := d.cfg.Flows.Offloaded(ctx, s.facts.RuleDevs(*pf))
 	if err != nil {
 		return 0, fmt.Errorf("scan offloaded flows of %s: %w", pf.Name, err)
 	}
@@ -240,10 +235,9 @@ func problemOf(err error) Problem {
 	if errors.As(err, &w) {
 		return Problem{"DB_WAIT", err.Error()}
 	}
-	code, remedy := xfrm.Explain(err)
-	text := err.Error()
-	if remedy != "" {
-		text += ": " + remedy
+	code, text := xfrm.CodeOf(err), err.Error()
+	if remedy := code.Remedy(); remedy != "" {
+		text += ". " + remedy
 	}
-	return Problem{code, text}
+	return Problem{string(code), text}
 }
