@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fakehost
+
+import (
+	"crypto/sha512"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"ovs-ipsec-offload/lab/fakenic"
+	"ovs-ipsec-offload/plugin"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Keys is a store of one-shot key sets. As the real one it is for one goroutine
+// at a time.
+type Keys struct {
+	faults *fakenic.Faults
+	sets   map[string]int // name to generation
+}
+
+func newKeys(f *fakenic.Faults) *Keys { return &Keys{faults: f, sets: map[string]int{}} }
+
+// Make makes a key set, or a new one of the same name.
+func (k *Keys) Make(name string) { k.sets[name]++ }
+
+// Remove removes a key set's file. A set made later has other keys.
+func (k *Keys) Remove(name string) { k.sets[name] = -max(k.sets[name], -k.sets[name]) }
+
+// Restore puts a removed key set's file back.
+func (k *Keys) Restore(name string) { k.sets[name] = max(k.sets[name], -k.sets[name]) }
+
+// Names returns the names of the key sets, sorted.
+func (k *Keys) Names() []string { return slices.Sorted(maps.Keys(k.sets)) }
+
+// Lookup implements plugin.Keys.
+func (k *Keys) Lookup(name string) (plugin.KeySet, error) {
+	gen := k.sets[name]
+	if gen <= 0 {
+		return plugin.KeySet{}, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
+	}
+	in, out := raw(name, gen, "in"), raw(name, gen, "out")
+	return plugin.KeySet{
+		Name: name, InSPI: spiOf(in), OutSPI: spiOf(out),
+		InPrint: xfrm.FingerprintOf(in[:xfrm.KeyLen]), OutPrint: xfrm.FingerprintOf(out[:xfrm.KeyLen]),
+		Renew: "ovs-ipsec-offload keys new --pair hv1,hv2 --out DIR",
+	}, nil
+}
+
+// Material implements plugin.Keys.
+func (k *Keys) Material(name string) (in, out xfrm.Key, err error) {
+	if err := k.faults.Ask("read keys " + name); err != nil {
+		return in, out, err
+	}
+	gen := k.sets[name]
+	if gen <= 0 {
+		return in, out, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
+	}
+	in, _ = xfrm.NewKey(raw(name, gen, "in")[:xfrm.KeyLen])
+	out, _ = xfrm.NewKey(raw(name, gen, "out")[:xfrm.KeyLen])
+	return in, out, nil
+}
+
+// raw returns keying material and what an SPI is made of.
+func raw(name string, gen int, half string) []byte {
+	sum := sha512.Sum512(fmt.Appendf(nil, "%s\x00%d\x00%s", name, gen, half))
+	return sum[:]
+}
+
+func spiOf(raw []byte) uint32 { return binary.BigEndian.Uint32(raw[xfrm.KeyLen:]) | 0x100 }

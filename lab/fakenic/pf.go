@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fakenic
+
+import (
+	"fmt"
+
+	"ovs-ipsec-offload/devlink"
+)
+
+// Knobs choose the contract of a kernel or of a card. They are the parameters
+// of the module simnic.
+type Knobs struct {
+	StrictSA     bool // each SA add looks for flows (Linux 6.18)
+	AfterDecrypt bool // inbound policies see decrypted packets only (Linux 6.15)
+	NoPriority   bool // the card has no policy priority
+	MaxRXSA      int  // inbound SAs in switchdev mode; 0: no limit
+	FailEINVAL   int  // so many times the eswitch lock is taken by another
+}
+
+// PF is one NIC with an embedded switch.
+type PF struct {
+	host    *Host
+	ifindex int
+	name    string
+	handle  string
+	up      bool
+	master  string
+	esp, tc bool // ethtool features esp-hw-offload, hw-tc-offload
+
+	switchdev bool
+	encap     bool // encap-mode basic
+	smfs      bool
+	multiport bool
+	vfIPsec   int // functions with IPsec enabled
+	knobs     Knobs
+
+	tables  [tables]table
+	objects int // mlx5: num_ipsec_offloads
+	// mlx5: num_block_tc, num_block_ipsec, num_block_mode, num_block_encap
+	blockTC, blockIPsec, blockMode, blockEncap int
+	users                                      int // mlx5: user_count, offloaded flows
+	sas                                        []*devSA
+	policies                                   []*devPolicy
+	count                                      Counters
+	log                                        []string
+}
+
+// Counters are those of the module simnic, by the names that lab-nic prints.
+type Counters struct {
+	TXESP, RXESP               int
+	TXClearVXLAN, RXClearVXLAN int
+	TXBlocked, RXBlocked       int
+	TXSAMiss, RXSAMiss         int
+	RXAuthFail, RXMismatch     int
+	FDBEncap, FDBDecap         int
+}
+
+func newPF(h *Host, name string, ifindex int) *PF {
+	return &PF{host: h, name: name, ifindex: ifindex, handle: fmt.Sprintf("pci/0000:%02x:00.0", ifindex),
+		up: true, esp: true, tc: true, switchdev: true, encap: true, knobs: Knobs{MaxRXSA: 2047}}
+}
+
+// Ifindex returns the index of the netdev.
+func (p *PF) Ifindex() int { return p.ifindex }
+
+// Name returns the name of the netdev.
+func (p *PF) Name() string { return p.name }
+
+// Set changes the knobs.
+func (p *PF) Set(change func(*Knobs)) {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	change(&p.knobs)
+}
+
+// Counters returns what the NIC has counted.
+func (p *PF) Counters() Counters {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	return p.count
+}
+
+// Log returns the NIC's own event log, oldest first.
+func (p *PF) Log() []string {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	return append([]string(nil), p.log...)
+}
+
+// Tables is what stands in a NIC, by the names that lab-nic prints.
+type Tables struct {
+	TXTables, RXTables     int
+	TXRefs, RXRefs         int
+	TXStates, RXStates     int
+	TXPolicies, RXPolicies int
+	OffloadedFlows         int
+}
+
+// Tables returns the NIC's tables and what stands in them.
+func (p *PF) Tables() Tables {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	s := Tables{TXRefs: p.tables[tableTX].refs, RXRefs: p.tables[tableRX].refs + p.tables[tableRX6].refs, OffloadedFlows: p.users}
+	for i := range p.tables {
+		if p.tables[i].refs > 0 && i == tableTX {
+			s.TXTables++
+		} else if p.tables[i].refs > 0 {
+			s.RXTables++
+		}
+	}
+	for _, a := range p.sas {
+		if a.out {
+			s.TXStates++
+		} else {
+			s.RXStates++
+		}
+	}
+	for _, a := range p.policies {
+		if a.out {
+			s.TXPolicies++
+		} else {
+			s.RXPolicies++
+		}
+	}
+	return s
+}
+
+// SetFeatures sets the ethtool features esp-hw-offload and hw-tc-offload.
+// Unlike ethtool it asks nobody: it stands for what a driver found at start.
+func (p *PF) SetFeatures(esp, tc bool) {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	p.esp, p.tc = esp, tc
+}
+
+// SetMaster enslaves the PF to a device, or frees it ("").
+func (p *PF) SetMaster(name string) {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	p.master = name
+}
+
+// facts says what devlink and ethtool say of the PF.
+func (p *PF) facts() devlink.PF {
+	f := devlink.PF{Link: devlink.Link{Ifindex: p.ifindex, Name: p.name}, Handle: p.handle, Driver: "mlx5_core", Up: p.up, Master: p.master,
+		ESPOffload: p.esp, TCOffload: p.tc, EswitchMode: "legacy", EncapMode: "none", Steering: "dmfs", Multiport: p.multiport,
+		RXPolicyAfterDecrypt: p.knobs.AfterDecrypt}
+	if p.switchdev {
+		f.EswitchMode = "switchdev"
+	}
+	if p.encap {
+		f.EncapMode = "basic"
+	}
+	if p.smfs {
+		f.Steering = "smfs"
+	}
+	for n := range p.vfIPsec {
+		f.VFIPsec = append(f.VFIPsec, fmt.Sprintf("%s/%d", p.handle, n+1))
+	}
+	return f
+}
+
+func (p *PF) tell(format string, args ...any) {
+	p.log = append(p.log, fmt.Sprintf(format, args...))
+}
