@@ -54,7 +54,7 @@ type Daemon struct {
 // New returns a Daemon. Nothing happens until Run.
 func New(cfg Config) *Daemon {
 	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings,
-		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}}
+		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, last: Status{State: Waiting, Version: cfg.Version}}
 }
 
 // Poke asks for a round; what happened is found by looking.
@@ -138,7 +138,7 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 		d.hostTrouble(err)
 	}
 	d.mu.Lock()
-	d.last = Status{Version: d.cfg.Version, State: "waiting", At: d.cfg.Now(), Problems: []Problem{problemOf(err)},
+	d.last = Status{Version: d.cfg.Version, State: Waiting, At: d.cfg.Now(), Problems: []Problem{problemOf(err)},
 		Host: HostStatus{Database: err.Error()}}
 	wait := d.host.until.Sub(d.cfg.Now())
 	d.mu.Unlock()

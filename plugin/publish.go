@@ -106,21 +106,21 @@ func (d *Daemon) status(s *scene) Status {
 
 // summary sums a status up in one word.
 func summary(st Status) string {
-	worst := "ok"
+	worst := OK
 	if len(st.Problems) > 0 {
-		worst = "degraded"
+		worst = Degraded
 	}
 	for _, p := range st.Ports {
 		if len(p.Problems) > 0 {
-			worst = "degraded"
+			worst = Degraded
 		}
 	}
 	for _, p := range st.Pairs {
 		switch p.State {
 		case "unprotected":
-			return "unsafe"
+			return Unsafe
 		case "blocked":
-			worst = "degraded"
+			worst = Degraded
 		}
 	}
 	return worst

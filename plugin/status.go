@@ -6,14 +6,19 @@ import (
 	"time"
 )
 
+// The states of a host, for Status.
+const (
+	OK       = "ok"
+	Waiting  = "waiting"  // for the database
+	Degraded = "degraded" // some port or pair has not what it asks for, but is blocked
+	Unsafe   = "unsafe"   // some traffic that asks for IPsec is neither encrypted nor blocked in hardware
+)
+
 // Status is what `ovs-ipsec-offload status --json` prints. Names and meanings
 // of its fields are stable.
 type Status struct {
-	Version string `json:"version"`
-	// State sums it up: "ok"; "waiting" (for the database); "degraded" (some
-	// port or pair has not what it asks for, but is blocked); "unsafe" (some
-	// traffic that asks for IPsec is neither encrypted nor blocked in hardware).
-	State    string       `json:"state"`
+	Version  string       `json:"version"`
+	State    string       `json:"state"` // OK, Waiting, Degraded or Unsafe
 	At       time.Time    `json:"at"`
 	Host     HostStatus   `json:"host"`
 	Gate     GateStatus   `json:"gate"`

@@ -55,6 +55,6 @@ Exit codes:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newKeys(), newVersion())
+	root.AddCommand(newRun(), newPlan(), newStatus(), newKeys(), newVersion())
 	return root
 }
