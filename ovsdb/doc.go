@@ -6,4 +6,19 @@
 // Rows become a Snapshot by pure functions; Watch owns the connection. The
 // package takes no policy decision: it says what the operator wrote and what of
 // it is not valid.
+//
+// # How the watch stays right
+//
+// libovsdb's events are only a hint that something changed. Every snapshot is
+// read from the whole cache, between two transactions, so a row that is deleted
+// and inserted under the same name in one transaction is never seen missing.
+// A client is used for one connection and one monitor, and thrown away with it:
+// libovsdb's own reconnect loses rows.
+//
+// # Secrets
+//
+// An option may hold a pre-shared key. libovsdb keeps the options of a row as
+// they stand, because the server sends differences against the old value. No
+// value of a secret option leaves this package: not in a Snapshot, not in a
+// Problem, not in a log line or an error.
 package ovsdb

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ovsdb
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Codes of the problems that a port's options can have. They are stable:
+// scripts and alerts may rely on them.
+const (
+	CodeType     = "OPT_TYPE"      // tunnel type that cannot be offloaded
+	CodeRemoteIP = "OPT_REMOTE_IP" // remote_ip is missing or no peer address
+	CodeLocalIP  = "OPT_LOCAL_IP"  // local_ip is no address of this host
+	CodeFamily   = "OPT_FAMILY"    // local_ip and remote_ip of different families
+	CodeDstPort  = "OPT_DST_PORT"  // dst_port is no UDP port
+	CodeMode     = "OPT_MODE"      // ipsec_mode
+	CodeOffload  = "OPT_OFFLOAD"   // ipsec_offload
+	CodeKeys     = "OPT_KEYS"      // ipsec_keys is not a name of a key set
+	CodeRawKey   = "OPT_RAW_KEY"   // a key stands in the database
+	CodeIKE      = "OPT_IKE"       // needs an IKE daemon
+	CodeNoKeys   = "OPT_NO_KEYS"   // IPsec is asked for, but no key source is named
+	CodeDev      = "OPT_DEV"       // ipsec_dev is not a name of a device
+	CodeUnknown  = "OPT_UNKNOWN"   // ipsec option that this version does not know
+)
+
+// The options that are read; see docs of ovs-monitor-ipsec for the first six.
+const (
+	optRemoteIP   = "remote_ip"
+	optLocalIP    = "local_ip"
+	optDstPort    = "dst_port"
+	optPSK        = "psk"
+	optRemoteCert = "remote_cert"
+	optRemoteName = "remote_name"
+	optMode       = "ipsec_mode"
+	optOffload    = "ipsec_offload"
+	optKeys       = "ipsec_keys"
+	optDev        = "ipsec_dev"
+)
+
+// byFlow is the value of remote_ip and local_ip that leaves the address to the
+// OpenFlow rules.
+const byFlow = "flow"
+
+// optionReader reads the options of one port into t. It goes on after a
+// problem, so that the operator hears of all of them at once.
+type optionReader struct {
+	opts map[string]string
+	t    *Tunnel
+}
+
+// readOptions fills in what follows from the options of t, whose Name and Type
+// are set.
+func readOptions(t *Tunnel, opts map[string]string) {
+	r := optionReader{opts: opts, t: t}
+	t.IPsec = wantsIPsec(opts)
+	r.tunnelType()
+	r.addresses()
+	r.dstPort()
+	r.mode()
+	r.offload()
+	r.keySource()
+	r.dev()
+	r.others()
+}
+
+// refuse notes a problem. A port that does not ask for IPsec is none of our
+// business, whatever else is wrong with it.
+func (r *optionReader) refuse(code, format string, args ...any) {
+	if r.t.IPsec {
+		r.t.Problems = append(r.t.Problems, Problem{Code: code, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (r *optionReader) tunnelType() {
+	if r.t.Type != typeVXLAN {
+		r.refuse(CodeType, "type %s cannot be encrypted by the NIC, only vxlan can: use type=vxlan, or remove the port's ipsec options",
+			quote(r.t.Type))
+	}
+}
+
+// dstPort sets the port that OVS really uses, even when it is refused: that is
+// where traffic has to be stopped.
+func (r *optionReader) dstPort() {
+	r.t.DstPort = tunnelPort(r.t.Type)
+	v, set := r.opts[optDstPort]
+	if !set || r.t.DstPort == 0 {
+		return
+	}
+	r.t.DstPort = portAsOVS(v)
+	if n, err := strconv.ParseUint(v, 10, 16); err != nil || n == 0 {
+		r.refuse(CodeDstPort, "dst_port %s: not a UDP port (1 to 65535); OVS takes it for %d", quote(v), r.t.DstPort)
+	}
+}
+
+func (r *optionReader) mode() {
+	if !r.t.IPsec {
+		return
+	}
+	r.t.Mode = Transport
+	v, set := r.opts[optMode]
+	switch m := Mode(v); {
+	case !set || m == Transport:
+	case m == Tunneled:
+		r.t.Mode = Tunneled
+	default:
+		r.refuse(CodeMode, "ipsec_mode %s: must be transport or tunnel", quote(v))
+	}
+}
+
+// offload takes packet offload only. Anything less is refused rather than
+// replaced: the operator must never believe that the NIC does what it does not.
+func (r *optionReader) offload() {
+	v, set := r.opts[optOffload]
+	switch {
+	case !set || v == "packet":
+	case v == "crypto":
+		r.refuse(CodeOffload, "ipsec_offload=crypto: the host would build the ESP packets, and flows in the NIC would pass it by; "+
+			"this version has packet offload only: use ipsec_offload=packet or remove the option")
+	case v == "none":
+		r.refuse(CodeOffload, "ipsec_offload=none: means encryption by the host's CPU, not clear text, and this version does not do it: "+
+			"use ipsec_offload=packet or remove the option; for clear text remove all ipsec options")
+	default:
+		r.refuse(CodeOffload, "ipsec_offload %s: must be packet", quote(v))
+	}
+}
+
+// keySetName is what plugin/keys takes for the name of a key set: it becomes a
+// file name.
+var keySetName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+func (r *optionReader) keySource() {
+	v, set := r.opts[optKeys]
+	switch {
+	case !set:
+	case looksLikeKey(v):
+		r.rawKey(optKeys)
+	case !keySetName.MatchString(v):
+		r.refuse(CodeKeys, "ipsec_keys: not a name of a key set (letters, digits, '.', '_' and '-', at most 128, the first a letter or digit); "+
+			"its value is not shown, in case it is a key")
+	default:
+		r.t.Keys = v
+	}
+	ike := r.present(optPSK, optRemoteCert, optRemoteName)
+	if len(ike) > 0 {
+		r.refuse(CodeIKE, "%s: needs the IKE backend, which this version does not have; use ipsec_keys", strings.Join(ike, ", "))
+	}
+	if !set && len(ike) == 0 {
+		r.refuse(CodeNoKeys, "no key source: set ipsec_keys to the name of a key set (`ovs-ipsec-offload keys new` makes one)")
+	}
+}
+
+func (r *optionReader) present(names ...string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { _, set := r.opts[n]; return !set })
+}
+
+func (r *optionReader) rawKey(option string) {
+	r.refuse(CodeRawKey, "option %s: a key must not stand in the database, where every client and every backup can read it: "+
+		"remove it, never use that key again, and name a key set with ipsec_keys", quote(option))
+}
+
+func (r *optionReader) dev() {
+	v, set := r.opts[optDev]
+	switch {
+	case !set:
+	case !deviceName(v):
+		r.refuse(CodeDev, "ipsec_dev %s: not a name of a network device", quote(v))
+	default:
+		r.t.Dev = v
+	}
+}
+
+// others refuses whatever else looks like an option of ours.
+func (r *optionReader) others() {
+	for _, k := range slices.Sorted(maps.Keys(r.opts)) {
+		switch n := normal(k); {
+		case known(k) || !concernsIPsec(n):
+		case known(n):
+			r.refuse(CodeUnknown, "unknown option %s: did you mean %s?", quote(k), n)
+		case namesKey(n) || looksLikeKey(r.opts[k]):
+			r.rawKey(k)
+		default:
+			r.refuse(CodeUnknown, "unknown option %s: known are %s, %s, %s and %s", quote(k), optMode, optOffload, optKeys, optDev)
+		}
+	}
+}
+
+// wantsIPsec tells whether any option asks for encryption. A misspelt one
+// (ipsec-keys, IPsec_mode) does too: taking it for none would mean clear text.
+func wantsIPsec(opts map[string]string) bool {
+	for k := range opts {
+		if concernsIPsec(normal(k)) {
+			return true
+		}
+	}
+	return false
+}
+
+// normal undoes the usual slips of spelling in an option's name.
+func normal(k string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimSpace(k)), "-", "_")
+}
+
+func concernsIPsec(k string) bool {
+	return k == optPSK || k == optRemoteCert || k == optRemoteName || strings.HasPrefix(k, "ipsec")
+}
+
+func known(k string) bool {
+	switch k {
+	case optPSK, optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev:
+		return true
+	}
+	return false
+}
+
+// namesKey tells whether an ipsec option's name says that its value is a key:
+// ipsec_key, ipsec_in_psk. Not ipsec_rekey and the like, which libreswan has.
+func namesKey(k string) bool {
+	switch k[strings.LastIndexByte(k, '_')+1:] {
+	case "key", "enckey", "authkey", "psk", "secret", "password", "passphrase", "salt":
+		return true
+	}
+	return false
+}
+
+// minKeyDigits is the length of the shortest AES key in hexadecimal digits.
+const minKeyDigits = 32
+
+// looksLikeKey tells whether v can only be a key in hexadecimal.
+func looksLikeKey(v string) bool {
+	v = strings.TrimPrefix(strings.ToLower(v), "0x")
+	return len(v) >= minKeyDigits && strings.Trim(v, "0123456789abcdef") == ""
+}
+
+// secretOption tells whether the value of an option has to stay out of sight.
+func secretOption(k string) bool {
+	n := normal(k)
+	return concernsIPsec(n) && !slices.Contains([]string{optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev}, n)
+}
+
+// deviceName tells whether the kernel would take v for a device's name
+// (dev_valid_name, net/core/dev.c).
+func deviceName(v string) bool {
+	const ifNameSize = 16 // with the final NUL
+	return v != "" && len(v) < ifNameSize && v != "." && v != ".." && !strings.ContainsAny(v, "/: \t\n\v\f\r\x00")
+}
+
+// quote makes a value from the database fit for one line of text.
+func quote(v string) string {
+	const most = 64
+	if len(v) <= most {
+		return strconv.Quote(v)
+	}
+	return strconv.Quote(strings.ToValidUTF8(v[:most], "")) + "…"
+}

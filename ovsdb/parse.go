@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ovsdb
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// snapshotOf turns rows into a Snapshot. It is pure and total: rows come in any
+// order, and whatever stands in them is a problem of one tunnel at most.
+func snapshotOf(hosts []*hostRow, interfaces []*interfaceRow) Snapshot {
+	s := Snapshot{Tunnels: make([]Tunnel, 0, len(interfaces))}
+	// The table has one row (maxRows 1), or none before `ovs-vsctl init`.
+	for _, h := range hosts {
+		if s.Host.UUID == "" || h.UUID < s.Host.UUID {
+			s.Host = hostOf(h)
+		}
+	}
+	rows := slices.Clone(interfaces)
+	slices.SortFunc(rows, func(a, b *interfaceRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID))
+	})
+	for _, r := range rows {
+		// A row without a name is no port: nothing can refer to it.
+		if r.Name != "" && slices.Contains(tunnelTypes(), r.Type) {
+			s.Tunnels = append(s.Tunnels, tunnelOf(r))
+		}
+	}
+	return s
+}
+
+func hostOf(r *hostRow) Host {
+	h := Host{
+		UUID:      r.UUID,
+		SystemID:  r.ExternalIDs["system-id"],
+		Hostname:  r.ExternalIDs["hostname"],
+		HWOffload: r.OtherConfig[keyHWOffload],
+		Reported:  reported(r.ExternalIDs),
+	}
+	if r.OVSVersion != nil {
+		h.OVSVersion = *r.OVSVersion
+	}
+	return h
+}
+
+func tunnelOf(r *interfaceRow) Tunnel {
+	t := Tunnel{Name: r.Name, Type: r.Type, Reported: reported(r.ExternalIDs)}
+	readOptions(&t, r.Options)
+	return t
+}
+
+// reported returns our own keys of external_ids, without their prefix.
+func reported(ids map[string]string) map[string]string {
+	var ours map[string]string
+	for k, v := range ids {
+		name, is := strings.CutPrefix(k, ReportPrefix)
+		if !is {
+			continue
+		}
+		if ours == nil {
+			ours = make(map[string]string)
+		}
+		ours[name] = v
+	}
+	return ours
+}
+
+// equal tells whether two snapshots say the same.
+func (s Snapshot) equal(o Snapshot) bool {
+	return s.Host.equal(o.Host) && slices.EqualFunc(s.Tunnels, o.Tunnels, Tunnel.equal)
+}
+
+func (h Host) equal(o Host) bool {
+	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
+		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload && maps.Equal(h.Reported, o.Reported)
+}
+
+func (t Tunnel) equal(o Tunnel) bool {
+	return t.Name == o.Name && t.Type == o.Type &&
+		t.Local == o.Local && t.Remote == o.Remote && t.ByFlow == o.ByFlow && t.DstPort == o.DstPort &&
+		t.IPsec == o.IPsec && t.Mode == o.Mode && t.Keys == o.Keys && t.Dev == o.Dev &&
+		slices.Equal(t.Problems, o.Problems) && maps.Equal(t.Reported, o.Reported)
+}
