@@ -51,7 +51,7 @@ type Event struct {
 	// from the kernel itself and from programs that leave it out, as iproute2.
 	PortID uint32
 
-	SA     SA     // of the kinds SA…; an Acquire has its addresses, mode and reqid
+	SA     SA     // of the kinds SA…; without algorithm and offload if SAExpired, only addresses, mode and reqid if Acquire
 	Policy Policy // of the kinds Policy… and Acquire
 	Hard   bool   // of SAExpired and PolicyExpired: the limit that ends its life
 }

@@ -99,8 +99,8 @@ func (m *Monitor) wait(ctx context.Context) (n int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if err := m.file.SetReadDeadline(time.Time{}); err != nil {
-		return 0, err
+	if m.file.SetReadDeadline(time.Time{}) != nil {
+		return 0, os.ErrClosed // it has no other reason to fail
 	}
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -121,5 +121,5 @@ func (m *Monitor) wait(ctx context.Context) (n int, err error) {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	}
-	return 0, os.ErrClosed // nothing else ends it (internal/poll)
+	return 0, os.ErrClosed // nothing else ends the wait (internal/poll)
 }
