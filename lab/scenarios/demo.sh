@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The main job, shown: two hypervisors become an encrypted, offloaded overlay.
 # Every command that an operator would type is printed before it runs.
-. "$(dirname "$0")/scenarios/lib.sh"
+. "$(dirname "$0")/lib.sh"
 run() { printf '$ %s\n' "$*"; "$@"; }
 
 say "Two hypervisors, hv1 and hv2, each with a NIC (pf0), Open vSwitch and a VM; no IPsec, hw-offload unset"
