@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"ovs-ipsec-offload/xfrm"
@@ -25,17 +26,21 @@ type File interface {
 
 // Ledger remembers on disk which outbound keys were given to the kernel, so
 // that none is given twice. It is append-only; the last line about a key counts.
-// A Ledger is for one goroutine.
+// A Ledger may be used by several goroutines.
 type Ledger struct {
-	file   File
 	now    func() time.Time
 	bootID string
-	used   map[xfrm.Fingerprint]bool
-	fresh  map[xfrm.Fingerprint]bool // reserved since the ledger was opened
-	torn   []string                  // starts of fingerprints
-	owed   []record                  // to be written with the next records
-	size   int64                     // of the good part of the file
-	dirty  bool                      // what follows the good part is unknown
+
+	writing sync.Mutex // held from the check of a key to its line being on the disk
+	file    File
+	fresh   map[xfrm.Fingerprint]bool // reserved since the ledger was opened
+	owed    []record                  // to be written with the next records
+	size    int64                     // of the good part of the file
+	dirty   bool                      // what follows the good part is unknown
+
+	mu   sync.RWMutex // of what Used reads; never held while writing
+	used map[xfrm.Fingerprint]bool
+	torn []string // starts of fingerprints
 }
 
 // NewLedger reads a ledger from its start; it does not write. It fails when a
@@ -94,6 +99,8 @@ func skipLine(r *bufio.Reader, start []byte) ([]byte, error) {
 }
 
 func (l *Ledger) take(r record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch r.Event {
 	case eventTorn:
 		l.torn = append(l.torn, r.Key)
@@ -106,6 +113,8 @@ func (l *Ledger) take(r record) {
 
 // Used tells whether a key was, or may have been, given to the kernel.
 func (l *Ledger) Used(key xfrm.Fingerprint) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	if l.used[key] {
 		return true
 	}
@@ -124,6 +133,8 @@ func (l *Ledger) Reserve(ctx context.Context, entries []Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	batch := make(map[xfrm.Fingerprint]bool, len(entries))
 	for _, e := range entries {
 		if l.Used(e.Key) || batch[e.Key] {
@@ -143,6 +154,8 @@ func (l *Ledger) Reserve(ctx context.Context, entries []Entry) error {
 // called when the outcome is unknown. On an error they go on counting as used,
 // and so does every key that was not reserved since the ledger was opened.
 func (l *Ledger) Refused(entries []Entry) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	for _, e := range entries {
 		if !l.fresh[e.Key] {
 			return refuse(CodeUsed, "release key set %s: its outbound key was not reserved in this run", e.Name)

@@ -5,6 +5,8 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -34,6 +36,43 @@ func OpenLedger(dir string, now func() time.Time, bootID string) (*Ledger, error
 	}
 	return l, nil
 }
+
+// ReadLedger reads the ledger in dir for looking only: it takes no lock, makes
+// no file and cannot reserve. A missing file holds no key.
+func ReadLedger(dir string) (*Ledger, error) {
+	path := filepath.Join(dir, LedgerFile)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return NewLedger(noFile{}, time.Now, "")
+	} else if err != nil {
+		return nil, refuse(CodeLedger, "read ledger of outbound keys: %w", err)
+	}
+	defer f.Close()
+	l, err := NewLedger(f, time.Now, "")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	l.file = noFile{}
+	return l, nil
+}
+
+// noFile is an empty file that cannot be written.
+type noFile struct{}
+
+// Read returns io.EOF.
+func (noFile) Read([]byte) (int, error) { return 0, io.EOF }
+
+// Write fails.
+func (noFile) Write([]byte) (int, error) { return 0, fs.ErrPermission }
+
+// Truncate fails.
+func (noFile) Truncate(int64) error { return fs.ErrPermission }
+
+// Sync fails.
+func (noFile) Sync() error { return fs.ErrPermission }
+
+// Close does nothing.
+func (noFile) Close() error { return nil }
 
 func lockedLedger(f *os.File, dir string, now func() time.Time, bootID string) (*Ledger, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {

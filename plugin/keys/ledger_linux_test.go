@@ -65,3 +65,43 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	l := &Ledger{file: full, now: testClock}
 	wantCode(t, l.Reserve(t.Context(), entries(1)), CodeLedger)
 }
+
+func TestReadLedger(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	empty, err := ReadLedger(dir)
+	must(t, err)
+	if empty.Used(entry(1).Key) {
+		t.Error("a ledger that is not there knows a key")
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("reading made the directory: %v", err)
+	}
+
+	owner, err := OpenLedger(dir, testClock, "boot-1")
+	must(t, err)
+	defer owner.Close()
+	must(t, owner.Reserve(t.Context(), entries(1)))
+	l, err := ReadLedger(dir)
+	must(t, err)
+	if !l.Used(entry(1).Key) {
+		t.Error("a key is not seen while the ledger is in use")
+	}
+	wantCode(t, l.Reserve(t.Context(), entries(2)), CodeLedger)
+	must(t, owner.Reserve(t.Context(), entries(2)))
+}
+
+// Status asks for keys while a round reserves others.
+func TestLedgerConcurrentUse(t *testing.T) {
+	l := open(t, newDisk(""))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := range 200 {
+			_ = l.Used(entry(byte(n)).Key)
+		}
+	}()
+	for n := range 200 {
+		must(t, l.Reserve(t.Context(), entries(byte(n))))
+	}
+	<-done
+}
