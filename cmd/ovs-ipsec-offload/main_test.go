@@ -15,6 +15,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ovs-ipsec-offload": func() { os.Exit(program()) },
+		"hardened":          hardened,
 	})
 }
 

@@ -9,15 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
 	"ovs-ipsec-offload/plugin/keys"
-	"ovs-ipsec-offload/xfrm"
 )
 
 func newPlan() *cobra.Command {
@@ -52,12 +49,12 @@ func fetchPlan(ctx context.Context, cfg config.Config, stderr io.Writer) (p prev
 	if !errors.Is(err, errNotRunning) {
 		return p, err
 	}
-	book, err := readLedger(cfg.StateDir)
+	book, err := keys.ReadLedger(cfg.StateDir)
 	if err != nil {
 		return p, err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	h, err := newHost(cfg, log, book, "")
+	h, err := newHost(cfg, log, ledger{book}, "")
 	if err != nil {
 		return p, err
 	}
@@ -102,28 +99,3 @@ func printPlan(w io.Writer, p preview) error {
 	_, err := fmt.Fprintf(w, "# %d steps; %s\n", len(p.Steps), verdict)
 	return err
 }
-
-// readLedger returns the ledger for looking only. Without a ledger file no key
-// was ever used.
-func readLedger(dir string) (plugin.Ledger, error) {
-	if _, err := os.Stat(filepath.Join(dir, keys.LedgerFile)); errors.Is(err, os.ErrNotExist) {
-		return emptyLedger{}, nil
-	}
-	book, err := keys.OpenLedger(dir, time.Now, "")
-	if err != nil {
-		return nil, err
-	}
-	return ledger{book}, nil
-}
-
-// emptyLedger is the ledger of a host that never used a key. It takes none.
-type emptyLedger struct{}
-
-// Used returns false.
-func (emptyLedger) Used(xfrm.Fingerprint) bool { return false }
-
-// Reserve refuses: a plan is not applied.
-func (emptyLedger) Reserve(context.Context, []plugin.LedgerEntry) error { return errors.ErrUnsupported }
-
-// Refused refuses: a plan is not applied.
-func (emptyLedger) Refused(context.Context, []plugin.LedgerEntry) error { return errors.ErrUnsupported }

@@ -103,7 +103,8 @@ func (h *host) serve(ctx context.Context, load func() (config.Config, error), le
 // tellSystemd reports that the daemon lives and how the host stands. It is
 // ready when the database was read and a round was made.
 func (h *host) tellSystemd(n notifier, s plugin.Status) {
-	lines := []string{"STATUS=" + s.State}
+	// A round is made at least every audit_every, so each is a sign of life.
+	lines := []string{"STATUS=" + s.State, "WATCHDOG=1"}
 	if s.State != plugin.Waiting {
 		lines = append(lines, "READY=1")
 	}

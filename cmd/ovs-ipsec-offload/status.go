@@ -92,7 +92,7 @@ func printPairs(w io.Writer, pairs []plugin.PairStatus) {
 	fmt.Fprintln(t, "\nLOCAL\tREMOTE\tUDP\tSTATE\tMODE\tPATH\tKEYS\tSPI IN/OUT\tPACKETS IN/OUT\tPORTS")
 	for _, p := range pairs {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\n", p.Local, p.Remote, p.Port, p.State, cmp.Or(p.Mode, "-"), cmp.Or(p.Path, "-"),
-			cmp.Or(p.Keys, "-"), cmp.Or(p.SPIIn+"/"+p.SPIOut, "-"), p.In.Packets, p.Out.Packets, strings.Join(p.Ports, ","))
+			cmp.Or(p.Keys, "-"), cmp.Or(p.SPIIn, "-")+"/"+cmp.Or(p.SPIOut, "-"), p.In.Packets, p.Out.Packets, strings.Join(p.Ports, ","))
 	}
 	_ = t.Flush() // of a terminal or a pipe; the next write tells
 }

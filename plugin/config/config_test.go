@@ -52,7 +52,7 @@ func TestLoad(t *testing.T) {
 		want func(*Config)
 	}{
 		{"nothing set", "", nil, nil, func(*Config) {}},
-		{"empty flags and foreign environment", "", []string{"PATH=/bin", "OVS_IPSEC_LAB_CACHE=/x"}, []string{}, func(*Config) {}},
+		{"empty flags and foreign environment", "", []string{"PATH=/bin", "OVS_IPSEC_LAB_CACHE=/x", "OVS_IPSEC_OFFLOAD_GATE=", "OVS_IPSEC_OFFLOAD_CONFIG="}, []string{}, func(*Config) {}},
 		{"OVS's run directory", "", []string{"OVS_RUNDIR=/var/run/ovs"}, nil, func(c *Config) { c.OVSDB = "unix:/var/run/ovs/db.sock" }},
 		{"every setting in the file", `
 ovsdb: tcp:127.0.0.1:6640
@@ -132,7 +132,8 @@ func TestLoadRefusals(t *testing.T) {
 		{"relative path", "run_dir: run", nil, `run_dir must be an absolute path, not "run"`},
 		{"too often", "audit_every: 1ms", nil, "audit_every must be between 1s and 1h"},
 		{"negative", "retire_after: -1s", nil, "retire_after must be between"},
-		{"two at once", "gate: x\nguard: y", nil, `guard must be`},
+		{"two at once", "gate: x\nguard: y", nil, `gate must be auto or off, not "x"; guard must be auto or tunnels, not "y"`},
+		{"two types at once", "gate: []\nreport: 1", nil, "; "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -140,7 +141,7 @@ func TestLoadRefusals(t *testing.T) {
 			if err == nil {
 				t.Fatalf("accepted: %+v", got)
 			}
-			if !strings.Contains(err.Error(), tt.want) {
+			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %q lacks %q", err, tt.want)
 			}
 		})

@@ -123,16 +123,18 @@ func readFile(v *viper.Viper, path string, mayMiss bool) error {
 	defer f.Close()
 	v.SetConfigType("yaml")
 	if err := v.ReadConfig(f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", path, flat(err))
 	}
 	return nil
 }
 
+// environ returns the variables that are not empty.
 func environ(list []string) map[string]string {
 	env := make(map[string]string)
 	for _, e := range list {
-		name, value, _ := strings.Cut(e, "=")
-		env[name] = value
+		if name, value, _ := strings.Cut(e, "="); value != "" {
+			env[name] = value
+		}
 	}
 	return env
 }
@@ -227,17 +229,14 @@ func numbers(text string) ([]int, error) {
 	return ns, nil
 }
 
-// flat brings the several lines of a mapstructure error into one.
+// flat brings the lines of an error into one, without mapstructure's heading.
 func flat(err error) error {
-	var many interface{ WrappedErrors() []error }
-	if !errors.As(err, &many) {
-		return err
+	if err == nil {
+		return nil
 	}
-	var texts []string
-	for _, e := range many.WrappedErrors() {
-		texts = append(texts, e.Error())
-	}
-	return errors.New(strings.Join(texts, "; "))
+	text := strings.TrimPrefix(err.Error(), "decoding failed due to the following error(s):\n\n")
+	text = strings.ReplaceAll(text, ":\n", ":")
+	return errors.New(strings.ReplaceAll(text, "\n", "; "))
 }
 
 // config checks every value.
@@ -258,7 +257,7 @@ func (r raw) config() (Config, error) {
 		between("retire_after", r.RetireAfter, 0, 24*time.Hour),
 		between("audit_every", r.AuditEvery, time.Second, time.Hour),
 	)
-	return c, err
+	return c, flat(err)
 }
 
 func endpoint(value string) error {
