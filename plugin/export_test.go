@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"time"
+)
+
+// Round makes one round and returns how long the next may wait.
+func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) }
+
+// Look observes and plans, and changes nothing.
+func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
+	s, err := d.look(ctx)
+	if err != nil {
+		return Intent{}, Observed{}, Plan{}, err
+	}
+	return s.intent, s.observed, s.plan, nil
+}
+
+// Apply carries out a plan with the hands of cfg.
+func Apply(ctx context.Context, cfg Config, p Plan) Outcome {
+	return applier{cfg.Kernel, cfg.Ledger, cfg.Keys, cfg.Database}.apply(ctx, p)
+}

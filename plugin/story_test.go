@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin_test
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// story is what happens in a scenario, without what is looked at.
+type story struct {
+	name  string
+	lines [][]string
+}
+
+// looking are the commands that change nothing.
+func looking() []string {
+	return []string{"plan", "settled", "status", "reports", "send", "receive", "nic", "kernel", "cmp", "cp", "stdout", "!"}
+}
+
+// stories reads all scenarios.
+func stories(t testing.TB) []story {
+	t.Helper()
+	files, err := filepath.Glob("testdata/scenarios/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("find scenarios: %v, %d files", err, len(files))
+	}
+	var all []story
+	for _, f := range files {
+		a, err := txtar.ParseFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := story{name: strings.TrimSuffix(filepath.Base(f), ".txtar")}
+		for line := range strings.Lines(string(a.Comment)) {
+			words := strings.Fields(line)
+			if len(words) > 0 && words[0][0] != '#' && !slices.Contains(looking(), words[0]) {
+				s.lines = append(s.lines, words)
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// play lets the story happen.
+func (s story) play(r *rig) error {
+	cmds := commands()
+	for _, l := range s.lines {
+		if err := cmds[l[0]](r, l[1:], io.Discard); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(l, " "), err)
+		}
+	}
+	return nil
+}

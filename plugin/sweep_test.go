@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ovs-ipsec-offload/lab/fakenic"
+)
+
+// TestFaultSweep plays every scenario once for each of its operations and each
+// way in which that operation can fail, and for a crash before and after it.
+// Whatever happens, no operation of the daemon lets out clear text, no outbound
+// key is installed twice, and when the fault is over the host comes to where it
+// would have been, but for pairs that say with a code why they are blocked.
+func TestFaultSweep(t *testing.T) {
+	for _, s := range stories(t) {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			want, labels := undisturbed(t, s)
+			for _, label := range labels {
+				for _, f := range faultsOf(label) {
+					if err := disturbed(s, f, want); err != nil {
+						t.Errorf("%s: %v", name(f), err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// faultsOf returns the faults that strike one operation.
+func faultsOf(label string) []fakenic.Fault {
+	fs := []fakenic.Fault{
+		{Label: label, Effect: fakenic.Before}, {Label: label, Effect: fakenic.After},
+		{Label: label, Effect: fakenic.Lose}, {Label: label, Effect: fakenic.Lose, Times: fakenic.Always},
+	}
+	if strings.Contains(label, " offload packet ") && !strings.Contains(label, " update ") {
+		fs = append(fs, fakenic.Fault{Label: label, Effect: fakenic.NotOffload}, fakenic.Fault{Label: label, Effect: fakenic.NotOffload, Times: fakenic.Always})
+	}
+	for _, e := range []unix.Errno{unix.EBUSY, unix.EINVAL, unix.EEXIST, unix.ENOMEM, unix.ENODEV, unix.EPERM} {
+		text := ""
+		if e == unix.EINVAL {
+			text = "mlx5_core: Device failed to offload this state"
+		}
+		for _, times := range []int{1, 2, fakenic.Always} {
+			fs = append(fs, fakenic.Fault{Label: label, Errno: e, Text: text, Times: times})
+		}
+	}
+	return fs
+}
+
+func name(f fakenic.Fault) string {
+	what := map[fakenic.Effect]string{fakenic.Refuse: f.Errno.Error(), fakenic.NotOffload: "not offloaded", fakenic.Lose: "answer lost",
+		fakenic.Before: "crash before", fakenic.After: "crash after"}[f.Effect]
+	return fmt.Sprintf("%s (%d times) at %q", what, f.Times, f.Label)
+}
+
+// undisturbed plays a story and returns where it ends, and the labels of the
+// daemon's operations.
+func undisturbed(t *testing.T, s story) (end []string, labels []string) {
+	t.Helper()
+	r := standardRig()
+	r.watch()
+	if err := errors.Join(s.play(r), r.calmDown(), r.sound()); err != nil {
+		t.Fatal(err)
+	}
+	return r.end(), slices.Compact(slices.Sorted(slices.Values(r.Faults.Seen())))
+}
+
+// disturbed plays a story under a fault, ends the fault and compares.
+func disturbed(s story, f fakenic.Fault, want []string) error {
+	r := standardRig()
+	r.watch()
+	r.Faults.Set(f)
+	if err := s.play(r); err != nil {
+		return err
+	}
+	r.Faults.Set()
+	if err := errors.Join(r.calmDown(), r.sound()); err != nil {
+		return err
+	}
+	if r.excused() {
+		return nil
+	}
+	if diff := cmp.Diff(want, r.end()); diff != "" {
+		return fmt.Errorf("the host ends elsewhere (-want +got):\n%s", diff)
+	}
+	return nil
+}
+
+// calmDown lets all back-offs and retirements pass.
+func (r *rig) calmDown() error {
+	for range 4 {
+		r.Clock.Advance(6 * time.Minute)
+		if err := r.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sound checks what must hold wherever a story has come to.
+func (r *rig) sound() error {
+	if len(r.w.breaches) > 0 {
+		return fmt.Errorf("%d breaches, the first: %s", len(r.w.breaches), r.w.breaches[0])
+	}
+	if twice := r.twice(); len(twice) > 0 {
+		return fmt.Errorf("outbound keys installed twice: %v", twice)
+	}
+	return nil
+}
+
+// end says where a story has come to: what stands in the kernel, and what the
+// daemon thinks of it.
+func (r *rig) end() []string {
+	var b strings.Builder
+	printStatus(&b, r.d.Last())
+	return append(r.dump(), strings.Split(b.String(), "\n")...)
+}
+
+// excused tells whether a pair is blocked because it lost its key to the fault.
+func (r *rig) excused() bool {
+	for _, p := range r.d.Last().Pairs {
+		if p.Problem != nil && p.Problem.Code == "KEY_SPENT" && p.State == "blocked" {
+			return true
+		}
+	}
+	return false
+}
