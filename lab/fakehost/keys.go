@@ -35,6 +35,15 @@ func (k *Keys) Restore(name string) { k.sets[name] = max(k.sets[name], -k.sets[n
 // Names returns the names of the key sets, sorted.
 func (k *Keys) Names() []string { return slices.Sorted(maps.Keys(k.sets)) }
 
+// OutPrints returns the fingerprints of all outbound keys that ever were in the
+// set of that name.
+func (k *Keys) OutPrints(name string) (fs []xfrm.Fingerprint) {
+	for gen := range max(k.sets[name], -k.sets[name]) {
+		fs = append(fs, xfrm.FingerprintOf(raw(name, gen+1, "out")[:xfrm.KeyLen]))
+	}
+	return fs
+}
+
 // Lookup implements plugin.Keys.
 func (k *Keys) Lookup(name string) (plugin.KeySet, error) {
 	gen := k.sets[name]

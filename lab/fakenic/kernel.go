@@ -125,27 +125,26 @@ func (h *Host) copyKey(s xfrm.SA) xfrm.SA {
 }
 
 // notOffload is what xfrm.Client makes of a kernel that takes an object and
-// does not offload it: the object stands in software for a moment, for an
-// update in the place of the one before, and is then removed.
+// does not offload it: the object stands in software for a moment and is then
+// removed again. What an update replaced is gone with it.
 func (h *Host) notOffload(op xfrm.Op) error {
 	soft := op
+	back := xfrm.Op{Kind: xfrm.DeletePolicy, Policy: op.Policy}
 	if op.SA != nil {
 		s := *op.SA
 		s.Offload = xfrm.Offload{}
-		soft.SA = &s
+		soft.SA, back = &s, xfrm.Op{Kind: xfrm.DeleteSA, SA: op.SA}
 	} else {
 		p := *op.Policy
 		p.Offload = xfrm.Offload{}
 		soft.Policy = &p
 	}
-	err := h.carryOut(soft)
-	if err != nil || op.Kind == xfrm.DeleteSA || op.Kind == xfrm.DeletePolicy {
-		return err
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.change(soft)
+	if r != nil || op.Kind == xfrm.DeleteSA || op.Kind == xfrm.DeletePolicy {
+		return opError(op, r)
 	}
-	back := xfrm.Op{Kind: xfrm.DeletePolicy, Policy: op.Policy}
-	if op.SA != nil {
-		back = xfrm.Op{Kind: xfrm.DeleteSA, SA: op.SA}
-	}
-	_ = h.carryOut(back)
+	_ = h.change(back)
 	return &xfrm.OpError{Kind: op.Kind, Subject: subject(op), NotOffloaded: true}
 }

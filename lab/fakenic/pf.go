@@ -15,7 +15,11 @@ type Knobs struct {
 	AfterDecrypt bool // inbound policies see decrypted packets only (Linux 6.15)
 	NoPriority   bool // the card has no policy priority
 	MaxRXSA      int  // inbound SAs in switchdev mode; 0: no limit
-	FailEINVAL   int  // so many times the eswitch lock is taken by another
+	// AnyRoute sends what a rule encapsulates out of this NIC although the route
+	// leads elsewhere, as mlx5 does (get_route_and_out_devs in en/tc_tun.c). The
+	// module simnic leaves such packets to the host's stack.
+	AnyRoute   bool
+	FailEINVAL int // so many times the eswitch lock is taken by another
 }
 
 // PF is one NIC with an embedded switch.

@@ -54,6 +54,9 @@ func (h *Host) SendVF(t Tunnel) Fate {
 			continue
 		}
 		p := f.on[0]
+		if !p.knobs.AnyRoute && h.exit(t.Src, t.Dst) != p.ifindex {
+			break
+		}
 		p.count.FDBEncap++
 		if !p.up {
 			return Fate{Way: Dropped, Offload: true, Why: "link down"}
