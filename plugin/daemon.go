@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -116,7 +117,9 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		s.plan.Steps = nil
 	}
 	if held {
-		s.plan.Steps = hostless(s.plan.Steps)
+		s.plan.Steps = hostless(s)
+	} else {
+		d.forget(s.plan)
 	}
 	changed := d.apply(ctx, s, held)
 	if changed {
@@ -149,16 +152,31 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 	return max(wait, backoffFirst)
 }
 
-// hostless leaves only what blocks: while host-scope steps wait for their next
-// try nothing else may be built on them.
-func hostless(steps []Step) []Step {
+// hostless leaves only what blocks, and only where that is safe without the
+// steps of host scope: while those wait for their next try nothing may be built
+// on them.
+func hostless(s *scene) []Step {
+	m := newModel(s.intent, s.observed, s.plan)
 	var left []Step
-	for _, s := range steps {
-		if s.Phase == Block {
-			left = append(left, s)
+	for i := range s.plan.Steps {
+		if st := &s.plan.Steps[i]; st.Phase == Block && m.take(i, st) == nil {
+			left = append(left, *st)
 		}
 	}
 	return left
+}
+
+// forget drops the trouble of pairs that may be tried again and need nothing:
+// it is over, whoever ended it.
+func (d *Daemon) forget(plan Plan) {
+	busy := make(map[Pair]bool, len(plan.Steps))
+	for i := range plan.Steps {
+		busy[plan.Steps[i].Pair] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	maps.DeleteFunc(d.pairs, func(p Pair, t trouble) bool { return !busy[p] && !now.Before(t.until) })
 }
 
 // apply carries out the plan and books failures. It tells whether anything was

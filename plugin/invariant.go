@@ -49,21 +49,12 @@ type model struct {
 
 func newModel(in Intent, ob Observed, plan Plan) *model {
 	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, open: ob.GateOpen,
-		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: map[uint32]Pair{},
+		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: users(ob.Policies),
 		reserved: map[xfrm.Fingerprint]bool{}, sent: map[xfrm.Fingerprint]bool{}}
 	for i := range in.Pairs {
 		m.pairs[in.Pairs[i].Pair] = &in.Pairs[i]
 	}
-	for i := range ob.Policies {
-		m.use(&ob.Policies[i])
-	}
 	return m
-}
-
-func (m *model) use(p *xfrm.Policy) {
-	if pair, is := pairOf(p); is && p.Dir == xfrm.Out && p.Tmpl != nil {
-		m.users[p.Tmpl.Reqid] = pair
-	}
 }
 
 // take checks one step and applies it to the model.
@@ -202,7 +193,7 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 		}
 	}
 	m.putPolicy(p)
-	m.use(p)
+	use(m.users, p)
 	if is && p.Dir == xfrm.Out && p.Action == xfrm.Allow && (pi == nil || !m.safe(pi)) {
 		return bad("I2", "%s would go out in clear text", pair)
 	}

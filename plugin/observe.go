@@ -74,6 +74,44 @@ func newView(ob *Observed) *view {
 	return v
 }
 
+// change carries out one operation.
+func (v *view) change(op xfrm.Op) {
+	switch op.Kind {
+	case xfrm.AddSA:
+		v.putSA(op.SA)
+	case xfrm.DeleteSA:
+		v.dropSA(op.SA.ID())
+	case xfrm.DeletePolicy:
+		v.dropPolicy(placeOf(op.Policy))
+	default:
+		v.putPolicy(op.Policy)
+	}
+}
+
+// users returns the pair whose outbound policy sends to an SA, by reqid.
+func (v *view) users() map[uint32]Pair {
+	m := make(map[uint32]Pair, len(v.policies))
+	for _, p := range v.policies {
+		use(m, p)
+	}
+	return m
+}
+
+// users returns the same of a list of policies.
+func users(ps []xfrm.Policy) map[uint32]Pair {
+	m := make(map[uint32]Pair, len(ps))
+	for i := range ps {
+		use(m, &ps[i])
+	}
+	return m
+}
+
+func use(m map[uint32]Pair, p *xfrm.Policy) {
+	if pair, is := pairOf(p); is && p.Dir == xfrm.Out && p.Tmpl != nil {
+		m[p.Tmpl.Reqid] = pair
+	}
+}
+
 func (v *view) putSA(s *xfrm.SA) {
 	v.sas[s.ID()] = s
 	if s.Dir == xfrm.Out {

@@ -13,7 +13,7 @@ import (
 // safe order. It is pure, total and deterministic; a plan made from the result
 // of a plan is empty (I8).
 func MakePlan(in Intent, ob Observed) Plan {
-	p := planner{in: in, ob: ob, now: newView(&ob), reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
+	p := planner{in: in, ob: ob, now: newView(&ob), open: ob.GateOpen, reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
 	p.plan.Problems = slices.Clone(in.Problems)
 	p.plan.Stuck = map[int]bool{}
 	for i := range in.Pairs {
@@ -35,7 +35,8 @@ func MakePlan(in Intent, ob Observed) Plan {
 type planner struct {
 	in     Intent
 	ob     Observed
-	now    *view
+	now    *view // what stands once the steps so far are carried out
+	open   bool  // flows may be offloaded then
 	wanted map[Pair]*PairIntent
 	reqids map[uint32]bool // taken
 	sends  []sender
@@ -48,7 +49,16 @@ type sender struct {
 	in, out *xfrm.SA
 }
 
-func (p *planner) step(s Step) { p.plan.Steps = append(p.plan.Steps, s) }
+// step appends a step and notes what it leads to.
+func (p *planner) step(s Step) {
+	p.plan.Steps = append(p.plan.Steps, s)
+	switch {
+	case s.Verb == OpenGate:
+		p.open = true
+	case s.Verb == Change:
+		p.now.change(s.Op)
+	}
+}
 
 func (p *planner) change(ph Phase, pair Pair, kind xfrm.OpKind, pol *xfrm.Policy) {
 	p.step(Step{Phase: ph, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: kind, Policy: pol}})
@@ -118,12 +128,10 @@ func (p *planner) block() {
 			continue
 		}
 		pi := p.wanted[pair]
-		if pi != nil && !p.usable(pi.PF) {
+		if !p.mustGo(pol, pi) || p.holdsTable(pol.Offload.Ifindex, pol.Dir) || !p.usable(pol.Offload.Ifindex) && !p.leaky(pol) {
 			continue
 		}
-		if p.mustGo(pol, pi) {
-			p.change(Block, pair, xfrm.DeletePolicy, pol)
-		}
+		p.change(Block, pair, xfrm.DeletePolicy, pol)
 	}
 }
 
@@ -139,6 +147,19 @@ func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
 	default:
 		return pol.Tmpl == nil || pol.Dir == xfrm.Out && p.now.senders[pol.Tmpl.Reqid] == 0
 	}
+}
+
+// leaky tells whether an allow policy only lets out clear text, so that it may
+// go even where nothing can be put under it.
+func (p *planner) leaky(pol *xfrm.Policy) bool {
+	return pol.Dir == xfrm.Out && (pol.Tmpl == nil || p.now.senders[pol.Tmpl.Reqid] == 0)
+}
+
+// holdsTable tells whether one object is all that keeps a table while flows may
+// be offloaded: without the table they would go out in clear text.
+func (p *planner) holdsTable(pf int, d xfrm.Dir) bool {
+	r := p.now.refs[pf]
+	return p.open && pf != 0 && (d == xfrm.Out && r.TX == 1 || d != xfrm.Out && r.RX == 1)
 }
 
 // accept installs inbound SAs, and behind them the inbound policies where the
@@ -201,18 +222,28 @@ func (p *planner) release() {
 // retire takes away what nobody wants: allow policy first, then SAs, once they
 // were unwanted for long enough. Guards stay: they hold the tables.
 func (p *planner) retire() {
-	keep := p.kept()
 	for i := range p.ob.Policies {
 		pol := &p.ob.Policies[i]
-		if pair, is := pairOf(pol); is && p.idle(pol, p.wanted[pair]) {
+		pair, is := pairOf(pol)
+		if is && p.idle(pol, p.wanted[pair]) && p.usable(pol.Offload.Ifindex) && !p.holdsTable(pol.Offload.Ifindex, pol.Dir) {
 			p.change(Retire, pair, xfrm.DeletePolicy, pol)
 		}
 	}
+	wanted, before, after := WantedSAs(p.in), users(p.ob.Policies), p.now.users()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
-		if d, is := p.ob.UnwantedFor[s.ID()]; !keep[s.ID()] && is && d >= p.ob.RetireAfter {
-			p.step(Step{Phase: Retire, Verb: Change, Pair: Pair{Local: s.Src, Remote: s.Dst}, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
+		_, used := after[s.Reqid]
+		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out ||
+			!p.usable(s.Offload.Ifindex) || p.holdsTable(s.Offload.Ifindex, s.Dir) {
+			continue
 		}
+		// The SA shares the fate of the pair whose policy is turned away from it:
+		// if that fails, the SA has to stay.
+		pair, is := before[s.Reqid]
+		if !is {
+			pair = Pair{Local: s.Src, Remote: s.Dst}
+		}
+		p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
 	}
 }
 
@@ -225,15 +256,6 @@ func (p *planner) idle(pol *xfrm.Policy, pi *PairIntent) bool {
 		return true
 	}
 	return pi.Want == Encrypt && pol.Dir == xfrm.In && !p.in.AfterDecrypt[pi.PF] && p.usable(pi.PF)
-}
-
-// kept returns the SAs that a wanted pair uses, or that a policy still needs.
-func (p *planner) kept() map[xfrm.SAID]bool {
-	keep := make(map[xfrm.SAID]bool, 2*len(p.in.Pairs))
-	for id := range WantedSAs(p.in) {
-		keep[id] = true
-	}
-	return keep
 }
 
 // WantedSAs returns the identities of the SAs that the intent names.
