@@ -130,16 +130,19 @@ func entries(steps []Step) []LedgerEntry {
 func (r *run) change(ctx context.Context, steps []Step) {
 	ops := make([]xfrm.Op, 0, len(steps))
 	sent := make([]*Step, 0, len(steps))
+	var back []Step // whose keys the kernel does not have
 	for i := range steps {
 		op, err := r.armed(&steps[i])
 		if err != nil {
+			if outbound(&steps[i]) {
+				back = append(back, steps[i])
+			}
 			r.settle(&steps[i], err)
 			continue
 		}
 		ops, sent = append(ops, op), append(sent, &steps[i])
 	}
 	errs := r.kernel.Do(ctx, ops)
-	var back []Step
 	for i, s := range sent {
 		if ops[i].SA != nil {
 			ops[i].SA.Key.Wipe()

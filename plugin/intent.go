@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -104,6 +105,7 @@ func BuildIntent(in Input) Intent {
 		b.sort(&in.Snapshot.Tunnels[i])
 	}
 	b.guardTunnels()
+	b.foreign()
 	b.guardAddresses()
 	b.pairs()
 	b.list()
@@ -165,24 +167,26 @@ func (g *group) add(t *ovsdb.Tunnel) {
 func (b *builder) guardTunnels() {
 	for p, g := range b.groups {
 		if len(g.secure) > 0 {
-			b.guard(p.VTEP(), g.secure[0].Dev)
+			b.guard(p.VTEP())
 		}
 	}
 	for _, t := range b.lost {
 		if t.Local.IsValid() && t.DstPort != 0 {
-			b.guard(VTEP{t.Local, t.DstPort}, t.Dev)
+			b.guard(VTEP{t.Local, t.DstPort})
 		}
 	}
 	for v := range b.Guarded {
-		b.guard(v, "")
+		b.guard(v)
 	}
 }
 
-func (b *builder) guard(v VTEP, dev string) {
+// guard asks for a guard at v, in the NIC that has the address, whatever device
+// a port names.
+func (b *builder) guard(v VTEP) {
 	if b.guards[v] != 0 {
 		return
 	}
-	pf, refusal := devlink.PFOf(b.Facts, v.Local, dev)
+	pf, refusal := devlink.PFOf(b.Facts, v.Local, "")
 	if refusal != nil {
 		b.guards[v] = b.standing(v)
 		return
@@ -197,6 +201,19 @@ func (b *builder) standing(v VTEP) int {
 		return now
 	}
 	return 0
+}
+
+// foreign names the VXLAN devices that are not Open vSwitch's and may be cut by
+// a guard: there is no bypass for peers that nobody tells us of.
+func (b *builder) foreign() {
+	for _, l := range b.Facts.ForeignVXLAN {
+		for _, v := range slices.SortedFunc(maps.Keys(b.guards), VTEP.Compare) {
+			if v.Port == l.Port {
+				b.out.Problems = append(b.out.Problems, Problem{"FOREIGN_VXLAN", fmt.Sprintf(
+					"VXLAN device %s is not Open vSwitch's and shares %s with tunnels that ask for IPsec: what it sends from or to that address is blocked; give it another UDP port", l.Name, v)})
+			}
+		}
+	}
 }
 
 // guardAddresses asks for a guard at every address of a capable PF, so that the
@@ -215,7 +232,7 @@ func (b *builder) guardAddresses() {
 		for _, port := range b.Settings.GuardPorts {
 			v := VTEP{a, port}
 			if _, is := b.guards[v]; !is && !b.wouldCut(v) {
-				b.guard(v, "")
+				b.guard(v)
 			}
 		}
 	}
@@ -302,7 +319,7 @@ func (b *builder) clear(p Pair, g *group) {
 
 // blockedFlow names a plain flow-based port that a guard stops.
 func (b *builder) blockedFlow(t *ovsdb.Tunnel) {
-	for v := range b.guards {
+	for _, v := range slices.SortedFunc(maps.Keys(b.guards), VTEP.Compare) {
 		if b.flowOf(t, v) {
 			b.ports = append(b.ports, PortIntent{Name: t.Name, Reported: t.Reported, Problems: []Problem{{"PLAIN_FLOW",
 				"port chooses its peers by flow and asks for no encryption, beside encrypted tunnels of " + v.String() +
@@ -324,9 +341,13 @@ func (b *builder) secure(p Pair, g *group) {
 		}
 		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Problems: append(problemsOf(t, nil), own...), Reported: t.Reported})
 	}
+	leader := g.secure[0].Name
+	if lead != nil {
+		leader = lead.Name
+	}
 	for _, t := range g.plain {
 		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Reported: t.Reported, Problems: []Problem{{"PAIR_CONFLICT",
-			fmt.Sprintf("port asks for no encryption but shares %s with port %s, which does: it is treated like %s", p, g.secure[0].Name, g.secure[0].Name)}}})
+			fmt.Sprintf("port asks for no encryption but shares %s with port %s, which does: it is treated like %s", p, leader, leader)}}})
 	}
 	if lead == nil {
 		pi.Problem = first(problemsOf(g.secure[0], nil))

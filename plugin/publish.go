@@ -92,7 +92,7 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
 	host, pairs := d.host, maps.Clone(d.pairs)
 	d.mu.Unlock()
-	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs}
+	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems = append(st.Problems, s.plan.Problems...)
 	if host.err != nil {
@@ -131,6 +131,8 @@ type statusMaker struct {
 	now   *view
 	name  func(int) string
 	pairs map[Pair]trouble
+
+	hostErr error
 }
 
 func (b *statusMaker) host() HostStatus {
@@ -225,9 +227,8 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	if pi.PF != 0 {
 		p.PF = b.name(pi.PF)
 	}
-	if t, is := b.pairs[pi.Pair]; is && p.Problem == nil {
-		problem := problemOf(t.err)
-		p.Problem = &problem
+	if reason := b.reason(pi, p.State); reason != nil {
+		p.Problem = reason
 	}
 	if pi.Keys.Name != "" {
 		p.Mode = map[xfrm.Mode]string{xfrm.Transport: "transport", xfrm.Tunnel: "tunnel"}[pi.Mode]
@@ -239,6 +240,25 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 		p.Path = b.path(pi)
 	}
 	return p
+}
+
+// reason returns why a pair has not what it asks for when the intent has no
+// answer: its PF cannot be touched, its steps failed, or those of the host did.
+func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
+	if b.plan.Stuck[pi.PF] && state == "unprotected" {
+		return &Problem{"FLOWS_FIRST", "flows of " + b.name(pi.PF) + " were offloaded before its IPsec tables stood: see the problems of the host"}
+	}
+	err := b.hostErr
+	if t, is := b.pairs[pi.Pair]; is {
+		err = t.err
+	} else if state != "unprotected" {
+		return nil
+	}
+	if err == nil || pi.Problem != nil {
+		return nil
+	}
+	p := problemOf(err)
+	return &p
 }
 
 // path tells who encapsulates.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"ovs-ipsec-offload/devlink"
@@ -59,7 +60,7 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: guarded(s.observed.Policies),
+		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies),
 	})
 	if err := d.flows(ctx, s); err != nil {
 		return nil, err
@@ -110,6 +111,20 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 		}
 	}
 	return nil
+}
+
+// vteps returns the VTEPs that have a guard or had one: any policy of ours is
+// for a VTEP that has to be guarded.
+func vteps(ps []xfrm.Policy) map[VTEP]int {
+	vs := guarded(ps)
+	for i := range ps {
+		if p, is := pairOf(&ps[i]); is {
+			if _, has := vs[p.VTEP()]; !has {
+				vs[p.VTEP()] = 0
+			}
+		}
+	}
+	return vs
 }
 
 // guarded returns where guards stand: in hardware only when both directions do.
@@ -239,5 +254,5 @@ func problemOf(err error) Problem {
 	if remedy := code.Remedy(); remedy != "" {
 		text += ". " + remedy
 	}
-	return Problem{string(code), text}
+	return Problem{string(code), strings.ReplaceAll(text, "\n", "; ")}
 }
