@@ -4,23 +4,22 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 ENV     := . hack/env;
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.release=$(VERSION)
-# Everything but the tests that boot a machine.
-PACKAGES   = $$(go list ./... | grep -v '/lab/test')
 FUZZTIME  ?= 3s
 TESTFLAGS ?=
 
-.PHONY: help setup demo test build vet lint unit race fuzz lab-test bench lab-shell clean
+.PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios bench lab-shell clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two hypervisors in a virtual machine become an encrypted, offloaded overlay
 	@hack/setup demo
-	@$(ENV) lab/run lab/demo.sh
+	@hack/scenario lab/scenarios/demo.sh
 
 test: ## everything that has to pass: vet, lint, unit, race, fuzz, lab-test
 	@hack/setup test
@@ -33,25 +32,36 @@ build: ## compile bin/ovs-ipsec-offload, static
 	@$(ENV) CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovs-ipsec-offload
 
 vet: ## go vet
-	@$(ENV) go vet ./...
+	@$(ENV) go vet -tags lab ./...
 
 lint: ## staticcheck, errcheck, gofmt
-	@$(ENV) staticcheck ./...
-	@$(ENV) errcheck -exclude hack/errcheck.txt $$(go list ./... | grep -v /lab/)
+	@$(ENV) staticcheck -tags lab ./...
+	@$(ENV) errcheck -tags lab -ignore '[cC]lose,fmt:.*' ./...
 	@$(ENV) files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt-ed: $$files"; exit 1; }
 	@for f in hack/* .ci/run; do [[ $$(head -c 2 "$$f") != '#!' ]] || bash -n "$$f"; done
 
 unit: ## tests without a virtual machine
-	@$(ENV) go test $(TESTFLAGS) $(PACKAGES)
+	@$(ENV) go test $(TESTFLAGS) ./...
 
 race: ## the same with the race detector
-	@$(ENV) CGO_ENABLED=1 go test -race $(TESTFLAGS) $(PACKAGES)
+	@$(ENV) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 
 fuzz: ## fuzz every decoder for a moment (FUZZTIME=3s each)
 	@hack/fuzz $(FUZZTIME)
 
-lab-test: ## tests in virtual machines
-	@$(ENV) go test -count=1 -timeout 30m $(TESTFLAGS) ./lab/...
+lab-test: lab-packages scenarios ## tests in virtual machines
+
+lab-packages: ## tests of packages against a real kernel and the simulated NIC
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/lab/exec' $(TESTFLAGS) $$(hack/lab-packages)
+
+scenarios: ## two hypervisors, the daemon and traffic
+	@$(ENV) go test -tags lab -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/scenarios
+
+bench: ## figures of docs/performance.md
+	@hack/setup demo
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./lab/bench
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -p 1 -run '^$$' -bench . -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./tc
+	@hack/scenario lab/scenarios/memory.sh
 
 lab-shell: ## a shell in a virtual machine with two hypervisors
 	@hack/setup demo
