@@ -155,29 +155,38 @@ static u8 sim_next_header(const struct sim_layout *l,
 	return t->family == AF_INET ? IPPROTO_IPIP : IPPROTO_IPV6;
 }
 
-/* A copy with a trailer, and a gap where the headers will be. */
-static struct sk_buff *sim_esp_copy(struct sim_pf *pf, struct sk_buff *skb,
-				    const struct sim_layout *l,
-				    const struct sim_tuple *t)
+static int sim_make_room(struct sk_buff *skb, unsigned int head,
+			 unsigned int tail)
+{
+	int more_head = max_t(int, 0, head - skb_headroom(skb));
+	int more_tail = max_t(int, 0, tail - skb_tailroom(skb));
+
+	if (!more_head && !more_tail && !skb_cloned(skb))
+		return 0;
+	return pskb_expand_head(skb, SKB_DATA_ALIGN(more_head), more_tail,
+				GFP_ATOMIC);
+}
+
+/* Puts the trailer behind, and a gap where the headers will be. */
+static int sim_esp_open_up(struct sim_pf *pf, struct sk_buff *skb,
+			   const struct sim_layout *l,
+			   const struct sim_tuple *t)
 {
 	unsigned int tail = l->pad + 2 + ESP_ICV, i;
-	struct sk_buff *n;
 	u8 *p;
 
-	n = skb_copy_expand(skb, LL_RESERVED_SPACE(pf->lower) + l->grow,
-			    tail + pf->lower->needed_tailroom, GFP_ATOMIC);
-	kfree_skb(skb);
-	if (!n)
-		return NULL;
-	skb_trim(n, t->end);
-	p = skb_put(n, tail);
+	skb_trim(skb, t->end);
+	if (sim_make_room(skb, l->grow + LL_RESERVED_SPACE(pf->lower),
+			  tail + pf->lower->needed_tailroom))
+		return -ENOMEM;
+	p = skb_put(skb, tail);
 	for (i = 0; i < l->pad; i++)
 		*p++ = i + 1;
 	*p++ = l->pad;
 	*p = sim_next_header(l, t);
-	p = skb_push(n, l->grow);
+	p = skb_push(skb, l->grow);
 	memmove(p, p + l->grow, l->keep);
-	return n;
+	return 0;
 }
 
 /* The next sequence number, 0 when there is none. */
@@ -191,13 +200,13 @@ static u64 sim_next_seq(struct sim_sa *sa)
 	return sa->esn || seq <= U32_MAX ? seq : 0;
 }
 
-static int sim_esp_seal(struct sim_sa *sa, struct sk_buff *n,
+static int sim_esp_seal(struct sim_sa *sa, struct sk_buff *skb,
 			const struct sim_layout *l, const struct sim_tuple *t)
 {
-	u8 *esp = n->data + l->esp;
+	u8 *esp = skb->data + l->esp;
 	u64 seq;
 
-	if (l->tunnel && sim_outer(sa, n->data, t, esp + ESP_HEADER))
+	if (l->tunnel && sim_outer(sa, skb->data, t, esp + ESP_HEADER))
 		return -EHOSTUNREACH;
 	seq = sim_next_seq(sa);
 	if (!seq)
@@ -205,7 +214,8 @@ static int sim_esp_seal(struct sim_sa *sa, struct sk_buff *n,
 	memcpy(esp, &sa->spi, 4);
 	put_unaligned_be32(seq, esp + 4);
 	put_unaligned_be64(seq, esp + 8);	/* an IV never used twice */
-	sim_fix_ip(n->data + t->l3, l->family, IPPROTO_ESP, n->len - t->l3);
+	sim_fix_ip(skb->data + t->l3, l->family, IPPROTO_ESP,
+		   skb->len - t->l3);
 	return sim_crypt(sa, seq, esp + 8, l->text + l->pad + 2, true);
 }
 
@@ -215,24 +225,22 @@ struct sk_buff *sim_esp_encrypt(struct sim_sa *sa, struct sk_buff *skb,
 {
 	struct sim_pf *pf = sa->pf;
 	struct sim_layout l;
-	struct sk_buff *n;
 
 	sim_lay_out(&l, sa, t);
-	n = sim_esp_copy(pf, skb, &l, t);
-	if (!n || sim_esp_seal(sa, n, &l, t)) {
+	if (sim_esp_open_up(pf, skb, &l, t) || sim_esp_seal(sa, skb, &l, t)) {
 		sim_count(pf, CNT_TX_ERROR);
-		kfree_skb(n);
+		kfree_skb(skb);
 		return NULL;
 	}
-	skb_reset_mac_header(n);
-	skb_set_network_header(n, t->l3);
-	n->protocol = *(__be16 *)(n->data + ETH_HLEN - 2);
-	n->ip_summed = CHECKSUM_NONE;
-	n->encapsulation = 0;
+	skb_reset_mac_header(skb);
+	skb_set_network_header(skb, t->l3);
+	skb->protocol = *(__be16 *)(skb->data + ETH_HLEN - 2);
+	skb->ip_summed = CHECKSUM_NONE;
+	skb->encapsulation = 0;
 	atomic64_inc(&sa->pkts);
 	atomic64_add(l.text, &sa->bytes);
-	sim_count_frame(pf, CNT_TX_ESP, n->len);
-	return n;
+	sim_count_frame(pf, CNT_TX_ESP, skb->len);
+	return skb;
 }
 
 /* False: replayed. Called before (commit false) and after authentication. */
@@ -277,13 +285,13 @@ static bool sim_esp_open(struct sim_sa *sa, u8 *esp, unsigned int len)
 }
 
 /* Takes header and trailer away; len: decrypted bytes with the trailer. */
-static bool sim_esp_strip(struct sim_sa *sa, struct sk_buff *n,
+static bool sim_esp_strip(struct sim_sa *sa, struct sk_buff *skb,
 			  const struct sim_tuple *t, unsigned int len)
 {
 	bool tunnel = sa->mode == XFRM_MODE_TUNNEL;
 	unsigned int keep = tunnel ? t->l3 : t->l4;
 	unsigned int skip = t->l4 + ESP_HEADER - keep;
-	u8 *end = n->data + t->l4 + ESP_HEADER + len;
+	u8 *end = skb->data + t->l4 + ESP_HEADER + len;
 	u8 next = end[-1], pad = end[-2];
 
 	if (pad + 2 > len ||
@@ -291,13 +299,14 @@ static bool sim_esp_strip(struct sim_sa *sa, struct sk_buff *n,
 		sim_count(sa->pf, CNT_RX_TRAILER);
 		return false;
 	}
-	skb_trim(n, t->l4 + ESP_HEADER + len - pad - 2);
-	memmove(n->data + skip, n->data, keep);
-	skb_pull(n, skip);
+	skb_trim(skb, t->l4 + ESP_HEADER + len - pad - 2);
+	memmove(skb->data + skip, skb->data, keep);
+	skb_pull(skb, skip);
 	if (tunnel)
-		sim_set_ethertype(n->data, t->l3, next == IPPROTO_IPIP);
+		sim_set_ethertype(skb->data, t->l3, next == IPPROTO_IPIP);
 	else
-		sim_fix_ip(n->data + t->l3, t->family, next, n->len - t->l3);
+		sim_fix_ip(skb->data + t->l3, t->family, next,
+			   skb->len - t->l3);
 	atomic64_inc(&sa->pkts);
 	atomic64_add(len - pad - 2, &sa->bytes);
 	return true;
@@ -308,21 +317,19 @@ struct sk_buff *sim_esp_decrypt(struct sim_sa *sa, struct sk_buff *skb,
 				const struct sim_tuple *t)
 {
 	unsigned int len = t->end - t->l4 - ESP_HEADER - ESP_ICV;
-	struct sk_buff *n;
 
-	n = skb_copy_expand(skb, NET_SKB_PAD, 0, GFP_ATOMIC);
-	kfree_skb(skb);
-	if (!n) {
+	skb_trim(skb, t->end);
+	if (skb_ensure_writable(skb, skb->len)) {
 		sim_count(sa->pf, CNT_RX_DROP);
-		return NULL;
+		goto drop;
 	}
-	skb_trim(n, t->end);
-	if (!sim_esp_open(sa, n->data + t->l4, len) ||
-	    !sim_esp_strip(sa, n, t, len)) {
-		kfree_skb(n);
-		return NULL;
-	}
-	n->ip_summed = CHECKSUM_NONE;
-	sim_count_frame(sa->pf, CNT_RX_ESP, n->len);
-	return n;
+	if (!sim_esp_open(sa, skb->data + t->l4, len) ||
+	    !sim_esp_strip(sa, skb, t, len))
+		goto drop;
+	skb->ip_summed = CHECKSUM_NONE;
+	sim_count_frame(sa->pf, CNT_RX_ESP, skb->len);
+	return skb;
+drop:
+	kfree_skb(skb);
+	return NULL;
 }

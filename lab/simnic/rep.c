@@ -111,6 +111,8 @@ static void sim_vf_setup(struct net_device *dev)
 	dev->netdev_ops = &sim_vf_ops;
 	dev->ethtool_ops = &sim_rep_ethtool;
 	dev->rtnl_link_ops = &sim_vf_link;
+	dev->needed_headroom = 192;	/* VXLAN, ESP and an outer IP header */
+	dev->needed_tailroom = 64;
 }
 
 static void sim_rep_destroy(struct net_device *dev)
