@@ -32,13 +32,15 @@ func (r *optionReader) addresses() {
 	r.pair()
 }
 
-// pair checks the two addresses against each other.
+// pair checks the two addresses against each other. OVS makes no tunnel of two
+// families, so such a remote_ip is nobody's address.
 func (r *optionReader) pair() {
 	l, m := r.t.Local, r.t.Remote
 	switch {
 	case !l.IsValid() || !m.IsValid():
 	case l.Is4() != m.Is4():
 		r.refuse(CodeFamily, "local_ip %s and remote_ip %s: one is IPv4, the other IPv6: use the same family", l, m)
+		r.t.Remote = netip.Addr{}
 	case l == m:
 		r.refuse(CodeRemoteIP, "remote_ip %s: is the port's own local_ip: name the VTEP address of the peer", m)
 	}

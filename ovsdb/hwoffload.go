@@ -25,15 +25,15 @@ func (e *HWOffloadError) Error() string {
 // SetHWOffload sets other_config:hw-offload to value if it is unset. When it
 // has another value by then, that one stays and the error is a *HWOffloadError.
 func (w *Watch) SetHWOffload(ctx context.Context, value string) error {
-	now, s, done, err := w.write(ctx)
+	t, err := w.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("set hw-offload: %w", err)
 	}
-	defer done()
-	if now.Host.UUID == "" {
+	defer t.done()
+	if t.now.Host.UUID == "" {
 		return errors.New("set hw-offload: table Open_vSwitch is empty; initialise it with ovs-vsctl init")
 	}
-	results, err := s.transact(ctx, hwOffloadOperations(now.Host.UUID, value))
+	results, err := t.session.transact(ctx, hwOffloadOperations(t.now.Host.UUID, value))
 	if err != nil {
 		return fmt.Errorf("set hw-offload: %w", err)
 	}
@@ -46,7 +46,7 @@ func (w *Watch) SetHWOffload(ctx context.Context, value string) error {
 // hwOffloadOperations reads the value and sets it, in one transaction. To insert
 // a key that is there changes nothing (RFC 7047, 5.1), so whoever comes first wins.
 func hwOffloadOperations(host, value string) []ovsdb.Operation {
-	where := []ovsdb.Condition{hostIs(host)}
+	where := rowIs(host)
 	set := ovsdb.OvsMap{GoMap: map[any]any{keyHWOffload: value}}
 	return []ovsdb.Operation{
 		{Op: ovsdb.OperationSelect, Table: tableHost, Where: where, Columns: []string{columnConfig}},

@@ -4,8 +4,6 @@ package ovsdb
 
 import (
 	"fmt"
-	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,17 +128,13 @@ func (r *optionReader) offload() {
 	}
 }
 
-// keySetName is what plugin/keys takes for the name of a key set: it becomes a
-// file name.
-var keySetName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-
 func (r *optionReader) keySource() {
 	v, set := r.opts[optKeys]
 	switch {
 	case !set:
 	case looksLikeKey(v):
 		r.rawKey(optKeys)
-	case !keySetName.MatchString(v):
+	case !keySetName(v):
 		r.refuse(CodeKeys, "ipsec_keys: not a name of a key set (letters, digits, '.', '_' and '-', at most 128, the first a letter or digit); "+
 			"its value is not shown, in case it is a key")
 	default:
@@ -177,9 +171,15 @@ func (r *optionReader) dev() {
 
 // others refuses whatever else looks like an option of ours.
 func (r *optionReader) others() {
-	for _, k := range slices.Sorted(maps.Keys(r.opts)) {
+	var odd []string
+	for k := range r.opts {
+		if !known(k) && concernsIPsec(normal(k)) {
+			odd = append(odd, k)
+		}
+	}
+	slices.Sort(odd)
+	for _, k := range odd {
 		switch n := normal(k); {
-		case known(k) || !concernsIPsec(n):
 		case known(n):
 			r.refuse(CodeUnknown, "unknown option %s: did you mean %s?", quote(k), n)
 		case namesKey(n) || looksLikeKey(r.opts[k]):
@@ -226,6 +226,19 @@ func namesKey(k string) bool {
 		return true
 	}
 	return false
+}
+
+// keySetName tells whether v is fit for the name of a key set, which becomes the
+// name of a file. Package keys has the same rule.
+func keySetName(v string) bool {
+	const most = 128
+	for i, c := range []byte(v) {
+		alphanumeric := '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+		if !alphanumeric && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return v != "" && len(v) <= most
 }
 
 // minKeyDigits is the length of the shortest AES key in hexadecimal digits.

@@ -9,25 +9,32 @@ import (
 	"strings"
 )
 
-// snapshotOf turns rows into a Snapshot. It is pure and total: rows come in any
-// order, and whatever stands in them is a problem of one tunnel at most.
-func snapshotOf(hosts []*hostRow, interfaces []*interfaceRow) Snapshot {
-	s := Snapshot{Tunnels: make([]Tunnel, 0, len(interfaces))}
+// portsOf returns the rows that are tunnel ports, sorted by name. A row without
+// a name is no port: nothing can refer to it.
+func portsOf(rows []*interfaceRow) []*interfaceRow {
+	types := tunnelTypes()
+	ports := slices.DeleteFunc(slices.Clone(rows), func(r *interfaceRow) bool {
+		return r.Name == "" || !slices.Contains(types, r.Type)
+	})
+	slices.SortFunc(ports, func(a, b *interfaceRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID))
+	})
+	return ports
+}
+
+// snapshotOf turns rows into a Snapshot; ports comes from portsOf, and Tunnels
+// has its order. It is pure and total: whatever stands in a row is a problem of
+// one tunnel at most.
+func snapshotOf(hosts []*hostRow, ports []*interfaceRow) Snapshot {
+	s := Snapshot{Tunnels: make([]Tunnel, len(ports))}
 	// The table has one row (maxRows 1), or none before `ovs-vsctl init`.
 	for _, h := range hosts {
 		if s.Host.UUID == "" || h.UUID < s.Host.UUID {
 			s.Host = hostOf(h)
 		}
 	}
-	rows := slices.Clone(interfaces)
-	slices.SortFunc(rows, func(a, b *interfaceRow) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID))
-	})
-	for _, r := range rows {
-		// A row without a name is no port: nothing can refer to it.
-		if r.Name != "" && slices.Contains(tunnelTypes(), r.Type) {
-			s.Tunnels = append(s.Tunnels, tunnelOf(r))
-		}
+	for i, r := range ports {
+		s.Tunnels[i] = tunnelOf(r)
 	}
 	return s
 }

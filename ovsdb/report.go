@@ -23,83 +23,86 @@ var ErrNotConnected = errors.New("not connected to ovsdb-server")
 const maxTransaction = 32 << 10
 
 // Report writes rs into the external_ids of their rows and nothing else. Few
-// reports are one transaction; thousands are several. A row that went away in
-// between is no error. The caller leaves out what stands there already.
+// reports are one transaction; thousands are several. The caller leaves out what
+// stands there already. A row that went away in between is no error, and one that
+// was replaced shows up in the next snapshot with nothing reported.
 func (w *Watch) Report(ctx context.Context, rs []Report) error {
-	snapshot, s, done, err := w.write(ctx)
+	t, err := w.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("report to database: %w", err)
 	}
-	defer done()
-	for _, ops := range split(reportOperations(snapshot, rs), maxTransaction) {
-		if _, err := s.transact(ctx, ops); err != nil {
+	defer t.done()
+	for _, ops := range split(reportOperations(t.now, t.ports, rs), maxTransaction) {
+		if _, err := t.session.transact(ctx, ops); err != nil {
 			return fmt.Errorf("report to database: %w", err)
 		}
 	}
 	return nil
 }
 
-// write waits for its turn to write. The caller calls done after it.
-func (w *Watch) write(ctx context.Context) (_ Snapshot, _ *session, done func(), _ error) {
+// turn is the right to write. Its holder calls done in the end.
+type turn struct {
+	session *session
+	now     Snapshot
+	ports   []*interfaceRow // of now, in the same order
+	done    func()
+}
+
+// begin waits for the turn to write.
+func (w *Watch) begin(ctx context.Context) (turn, error) {
 	select {
 	case w.writer <- struct{}{}:
 	case <-ctx.Done():
-		return Snapshot{}, nil, nil, ctx.Err()
+		return turn{}, ctx.Err()
 	}
-	done = func() { <-w.writer }
+	done := func() { <-w.writer }
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.session == nil {
 		done()
-		return Snapshot{}, nil, nil, fmt.Errorf("%w: %w", ErrNotConnected, w.state.Err)
+		return turn{}, fmt.Errorf("%w: %w", ErrNotConnected, w.state.Err)
 	}
-	return w.snapshot, w.session, done, nil
+	return turn{w.session, w.snapshot, w.ports, done}, nil
 }
 
 // reportOperations returns one operation for each report whose row is in the
 // snapshot. A mutation to insert does not replace the value of a key that is
 // there (RFC 7047, 5.1): each key is deleted first.
-func reportOperations(now Snapshot, rs []Report) []ovsdb.Operation {
+func reportOperations(now Snapshot, ports []*interfaceRow, rs []Report) []ovsdb.Operation {
 	var ops []ovsdb.Operation
 	for _, r := range rs {
-		where, there, found := rowOf(now, r.Tunnel)
-		if !found {
-			continue
-		}
+		table, uuid, there := rowOf(now, ports, r.Tunnel)
 		keys := slices.Concat(slices.Collect(maps.Keys(there)), slices.Collect(maps.Keys(r.Values)))
-		slices.Sort(keys)
-		if keys = slices.Compact(keys); len(keys) == 0 {
+		if uuid == "" || len(keys) == 0 {
 			continue
 		}
-		table := tableInterface
-		if r.Tunnel == "" {
-			table = tableHost
-		}
+		slices.Sort(keys)
 		ops = append(ops, ovsdb.Operation{
-			Op: ovsdb.OperationMutate, Table: table, Where: []ovsdb.Condition{where},
-			Mutations: externalIDs(keys, r.Values),
+			Op: ovsdb.OperationMutate, Table: table, Where: rowIs(uuid),
+			Mutations: externalIDs(slices.Compact(keys), r.Values),
 		})
 	}
 	return ops
 }
 
-// rowOf returns the condition that selects a row and our keys that stand in it.
-// An Interface goes by its name, because its UUID may be new by now.
-func rowOf(now Snapshot, tunnel string) (where ovsdb.Condition, there map[string]string, found bool) {
+// rowOf returns the table and the UUID of a row and our keys that stand in it.
+func rowOf(now Snapshot, ports []*interfaceRow, tunnel string) (table, uuid string, there map[string]string) {
 	if tunnel == "" {
-		return hostIs(now.Host.UUID), now.Host.Reported, now.Host.UUID != ""
+		return tableHost, now.Host.UUID, now.Host.Reported
 	}
-	i, found := slices.BinarySearchFunc(now.Tunnels, tunnel, func(t Tunnel, name string) int {
-		return strings.Compare(t.Name, name)
+	i, found := slices.BinarySearchFunc(ports, tunnel, func(r *interfaceRow, name string) int {
+		return strings.Compare(r.Name, name)
 	})
 	if !found {
-		return ovsdb.Condition{}, nil, false
+		return tableInterface, "", nil
 	}
-	return ovsdb.NewCondition(columnName, ovsdb.ConditionEqual, tunnel), now.Tunnels[i].Reported, true
+	return tableInterface, ports[i].UUID, now.Tunnels[i].Reported
 }
 
-func hostIs(uuid string) ovsdb.Condition {
-	return ovsdb.NewCondition(columnUUID, ovsdb.ConditionEqual, ovsdb.UUID{GoUUID: uuid})
+// rowIs selects one row. The server finds a row by its UUID at once, and by
+// anything else only by a look at every row.
+func rowIs(uuid string) []ovsdb.Condition {
+	return []ovsdb.Condition{ovsdb.NewCondition(columnUUID, ovsdb.ConditionEqual, ovsdb.UUID{GoUUID: uuid})}
 }
 
 // externalIDs returns the mutations that delete keys and set values.

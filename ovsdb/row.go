@@ -16,7 +16,6 @@ const (
 	tableHost      = "Open_vSwitch"
 	tableInterface = "Interface"
 	columnUUID     = "_uuid"
-	columnName     = "name"
 	columnConfig   = "other_config"
 	columnExternal = "external_ids"
 	keyHWOffload   = "hw-offload" // of other_config

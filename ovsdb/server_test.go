@@ -249,6 +249,16 @@ func (s *server) column(table string, where []any, column string) map[string]str
 	return m
 }
 
+// uuid returns the UUID of the one row that matches.
+func (s *server) uuid(table string, where []any) any {
+	s.tb.Helper()
+	rows := s.transact(obj{"op": "select", "table": table, "where": where, "columns": []string{"_uuid"}})[0]["rows"].([]any)
+	if len(rows) != 1 {
+		s.tb.Fatalf("%d rows in %s for %v, want one", len(rows), table, where)
+	}
+	return rows[0].(obj)["_uuid"]
+}
+
 func names(s Snapshot) []string {
 	ns := make([]string, 0, len(s.Tunnels))
 	for _, t := range s.Tunnels {

@@ -71,6 +71,7 @@ type Watch struct {
 
 	mu       sync.Mutex
 	snapshot Snapshot
+	ports    []*interfaceRow // of the snapshot, in the same order
 	state    State
 	session  *session // nil while there is no connection
 }
@@ -160,14 +161,15 @@ func (w *Watch) refresh(ctx context.Context, s *session) {
 		s.mark()
 		return
 	}
-	w.learn(s, snapshotOf(hosts, interfaces))
+	ports := portsOf(interfaces)
+	w.learn(s, snapshotOf(hosts, ports), ports)
 }
 
 // learn takes a snapshot that was read over s.
-func (w *Watch) learn(s *session, now Snapshot) {
+func (w *Watch) learn(s *session, now Snapshot, ports []*interfaceRow) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.session = s
+	w.session, w.ports = s, ports
 	came := !w.state.Connected
 	if came {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}

@@ -133,10 +133,10 @@ func TestFirstSnapshot(t *testing.T) {
 	got.Host.UUID = ""
 	want := snapshotOf(
 		[]*hostRow{{OVSVersion: new("3.1.0"), ExternalIDs: map[string]string{"system-id": "hv1", "hostname": "hv1.example"}}},
-		[]*interfaceRow{
+		portsOf([]*interfaceRow{
 			{Name: "gnv0", Type: "geneve", Options: map[string]string{"remote_ip": "fd00::2"}},
 			{Name: "vx1", Type: "vxlan", Options: map[string]string{"remote_ip": "10.0.0.2", "local_ip": "10.0.0.1", "key": "flow", "ipsec_keys": "hv1-hv2"}},
-		})
+		}))
 	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
 		t.Errorf("snapshot (-want +got):\n%s", diff)
 	}
@@ -234,7 +234,7 @@ func TestReplacedRow(t *testing.T) {
 					continue
 				}
 				good.Add(1)
-				if got := names(snapshotOf(hosts, interfaces)); !slices.Equal(got, want) {
+				if got := names(snapshotOf(hosts, portsOf(interfaces))); !slices.Equal(got, want) {
 					return fmt.Errorf("read %d of %d tunnels in the midst of a transaction", len(got), len(want))
 				}
 			}
