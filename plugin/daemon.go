@@ -191,6 +191,11 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		return false
 	}
 	out := applier{d.cfg.Kernel, d.cfg.Ledger, d.cfg.Keys, d.cfg.Database}.apply(ctx, s.plan)
+	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
+		for _, line := range d.text(s, s.plan) {
+			d.cfg.Log.Debug("step", "do", line)
+		}
+	}
 	d.cfg.Log.Info("plan applied", "steps", len(s.plan.Steps), "done", out.Done, "failed_pairs", len(out.Failed))
 	if out.Host != nil {
 		d.hostTrouble(out.Host)

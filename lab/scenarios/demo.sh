@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
+# not in make test: make demo
 # The main job, shown: two hypervisors become an encrypted, offloaded overlay.
 # Every command that an operator would type is printed before it runs.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
+# lab: --hypervisors 3
 # A tunnel without ipsec options beside encrypted ones: it works, and only it is
 # in clear text. Three hypervisors: hv1-hv2 encrypted, hv1-hv3 plain.
 . "$(dirname "$0")/lib.sh"

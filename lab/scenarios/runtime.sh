@@ -34,7 +34,7 @@ lab-hv 1 ovs-vsctl --no-wait \
 	-- add-port br-int bad5 -- set interface bad5 type=vxlan options:remote_ip=10.0.0.80 options:local_ip=10.99.0.1 options:ipsec_keys="$key"
 for p in bad1 bad2 bad3 bad4 bad5; do
 	eventually 10 "$p has a reason" sh -c "[ \"\$(lab-hv 1 ovs-ipsec-offload status --json | jq -r '.ports[] | select(.name == \"$p\") | .problems[0].code // \"\"')\" != '' ]"
-	eventually 10 "$p: reason in external_ids" sh -c "lab-hv 1 ovs-vsctl get interface $p external_ids:ipsec-offload\\:reason"
+	eventually 10 "$p: reason in external_ids" lab-hv 1 ovs-vsctl get interface $p 'external_ids:"ipsec-offload:reason"'
 	note "$p: $(problem 1 $p): $(lab-hv 1 ovs-vsctl get interface $p 'external_ids:"ipsec-offload:reason"')"
 done
 must "vx0 is still encrypted" state_is 1 vx0 encrypted
