@@ -41,7 +41,7 @@ func parseEndpoint(s string) (endpoint, error) {
 	case "ssl":
 		return endpoint{}, fmt.Errorf("read database address %q: ssl is not supported; use the local unix socket", s)
 	}
-	return endpoint{}, fmt.Errorf("read database address %q: must begin with unix: or tcp:", s)
+	return endpoint{}, fmt.Errorf("read database address %q: must begin with \"unix:\" or \"tcp:\"", s)
 }
 
 // explain makes of libovsdb's error one line for the operator. The call had the

@@ -22,10 +22,14 @@ var ErrNotConnected = errors.New("not connected to ovsdb-server")
 // so writing it never blocks on a hung server.
 const maxTransaction = 32 << 10
 
+// maxValue bounds one value, in bytes, so that one report keeps to it as well.
+const maxValue = 4 << 10
+
 // Report writes rs into the external_ids of their rows and nothing else. Few
 // reports are one transaction; thousands are several. The caller leaves out what
 // stands there already. A row that went away in between is no error, and one that
-// was replaced shows up in the next snapshot with nothing reported.
+// was replaced shows up in the next snapshot with nothing reported. Values longer
+// than 4 KiB are cut.
 func (w *Watch) Report(ctx context.Context, rs []Report) error {
 	t, err := w.begin(ctx)
 	if err != nil {
@@ -125,7 +129,11 @@ func externalIDs(keys []string, values map[string]string) []ovsdb.Mutation {
 // printable makes s fit for a string of OVSDB, which takes no NUL; the server
 // would drop the connection.
 func printable(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	const replacement = "\uFFFD"
+	if len(s) > maxValue {
+		s = strings.ToValidUTF8(s[:maxValue], "") + "…"
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, replacement), "\x00", replacement)
 }
 
 // split cuts ops into transactions of at most limit bytes of text each, or of

@@ -224,7 +224,7 @@ func TestReplacedRow(t *testing.T) {
 	for range readers {
 		g.Go(func() error {
 			// Until the race that read guards against was seen to happen.
-			for end := time.Now().Add(limit); good.Load() < 1000 || refused.Load() < 20; {
+			for end := time.Now().Add(limit); good.Load() < 300 || refused.Load() < 10; {
 				if time.Now().After(end) {
 					return fmt.Errorf("only %d reads between and %d reads during transactions: nothing shown", good.Load(), refused.Load())
 				}
