@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -49,12 +50,27 @@ func stories(t testing.TB) []story {
 	return all
 }
 
-// play lets the story happen.
+// play lets the story happen, with a minute after each line in which what failed
+// once is tried again.
 func (s story) play(r *rig) error {
 	cmds := commands()
 	for _, l := range s.lines {
 		if err := cmds[l[0]](r, l[1:], io.Discard); err != nil {
 			return fmt.Errorf("%s: %w", strings.Join(l, " "), err)
+		}
+		if err := r.breathe(); err != nil {
+			return fmt.Errorf("after %s: %w", strings.Join(l, " "), err)
+		}
+	}
+	return nil
+}
+
+// breathe lets a minute pass.
+func (r *rig) breathe() error {
+	for range 6 {
+		r.Clock.Advance(10 * time.Second)
+		if err := r.settle(); err != nil {
+			return err
 		}
 	}
 	return nil

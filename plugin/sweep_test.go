@@ -26,7 +26,7 @@ func TestFaultSweep(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			want, labels := undisturbed(t, s)
-			for _, label := range labels {
+			for _, label := range sample(labels) {
 				for _, f := range faultsOf(label) {
 					if err := disturbed(s, f, want); err != nil {
 						t.Errorf("%s: %v", name(f), err)
@@ -35,6 +35,19 @@ func TestFaultSweep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sample leaves out most operations of a scenario in which many are alike.
+func sample(labels []string) []string {
+	const most = 40
+	if len(labels) <= most {
+		return labels
+	}
+	var some []string
+	for i := 0; i < len(labels); i += 1 + len(labels)/10 {
+		some = append(some, labels[i])
+	}
+	return some
 }
 
 // faultsOf returns the faults that strike one operation.
@@ -76,23 +89,37 @@ func undisturbed(t *testing.T, s story) (end []string, labels []string) {
 	return r.end(), slices.Compact(slices.Sorted(slices.Values(r.Faults.Seen())))
 }
 
-// disturbed plays a story under a fault, ends the fault and compares.
+// disturbed plays a story under a fault, ends the fault and compares. A fault
+// that stays for the whole story may lead elsewhere, since what comes later in
+// the story finds another host, but not to a host that keeps silent about it.
 func disturbed(s story, f fakenic.Fault, want []string) error {
 	r := standardRig()
 	r.watch()
 	r.Faults.Set(f)
-	if err := s.play(r); err != nil {
+	if err := s.play(r); err != nil && f.Times != fakenic.Always && !r.excused(f) {
 		return err
 	}
 	r.Faults.Set()
 	if err := errors.Join(r.calmDown(), r.sound()); err != nil {
 		return err
 	}
-	if r.excused() {
+	diff := cmp.Diff(want, r.end())
+	switch {
+	case diff == "" || r.excused(f):
 		return nil
-	}
-	if diff := cmp.Diff(want, r.end()); diff != "" {
+	case f.Times != fakenic.Always:
 		return fmt.Errorf("the host ends elsewhere (-want +got):\n%s", diff)
+	}
+	return r.explained()
+}
+
+// explained checks that everything is encrypted, in clear text by the operator's
+// wish, or has a reason.
+func (r *rig) explained() error {
+	for _, p := range r.d.Last().Pairs {
+		if p.State != "encrypted" && p.State != "clear" && p.Problem == nil {
+			return fmt.Errorf("%s > %s is %s and nobody says why", p.Local, p.Remote, p.State)
+		}
 	}
 	return nil
 }
@@ -127,12 +154,7 @@ func (r *rig) end() []string {
 	return append(r.dump(), strings.Split(b.String(), "\n")...)
 }
 
-// excused tells whether a pair is blocked because it lost its key to the fault.
-func (r *rig) excused() bool {
-	for _, p := range r.d.Last().Pairs {
-		if p.Problem != nil && p.Problem.Code == "KEY_SPENT" && p.State == "blocked" {
-			return true
-		}
-	}
-	return false
-}
+// excused tells whether the fault may have cost a pair its key: one that was
+// written into the ledger and may have reached the kernel is never used again. A
+// refusal costs nothing.
+func (r *rig) excused(f fakenic.Fault) bool { return f.Effect != fakenic.Refuse && r.w.spent }

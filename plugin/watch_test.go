@@ -23,6 +23,7 @@ type watcher struct {
 	on       bool
 	leaks    map[string]bool // by way, as of the last look
 	breaches []string
+	spent    bool // some pair was blocked because its key is spent
 }
 
 // watch puts a watcher on r.
@@ -48,6 +49,9 @@ func (w *watcher) stop() {
 	w.on = false
 	w.r.Faults.Hold(true)
 	w.judge("the round")
+	for _, p := range w.r.d.Last().Pairs {
+		w.spent = w.spent || p.State == "blocked" && p.Problem != nil && p.Problem.Code == "KEY_SPENT"
+	}
 }
 
 // judge compares with the last look.
