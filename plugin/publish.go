@@ -197,12 +197,14 @@ func notes(pf *devlink.PF, foreign Refs) []string {
 
 func (b *statusMaker) guards() []GuardState {
 	gs := []GuardState{}
-	standing := guarded(b.observed.Policies)
 	for _, g := range b.intent.Guards {
 		s := GuardState{Local: g.Local.String(), Port: g.Port, Stands: "no"}
-		if pf, is := standing[g.VTEP]; is && pf != 0 {
-			s.Stands, s.PF = "hardware", b.name(pf)
-		} else if is {
+		out, in := b.now.policies[place{xfrm.Out, g.selector(xfrm.Out)}], b.now.policies[place{xfrm.In, g.selector(xfrm.In)}]
+		switch {
+		case out == nil || in == nil:
+		case out.Offload.Ifindex != 0 && in.Offload.Ifindex != 0:
+			s.Stands, s.PF = "hardware", b.name(out.Offload.Ifindex)
+		default:
 			s.Stands = "host"
 		}
 		gs = append(gs, s)
@@ -245,7 +247,7 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 // reason returns why a pair has not what it asks for when the intent has no
 // answer: its PF cannot be touched, its steps failed, or those of the host did.
 func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
-	if b.plan.Stuck[pi.PF] && state == "unprotected" {
+	if b.plan.Stuck[pi.PF] && state != "encrypted" && state != "clear" {
 		return &Problem{"FLOWS_FIRST", "flows of " + b.name(pi.PF) + " were offloaded before its IPsec tables stood: see the problems of the host"}
 	}
 	err := b.hostErr

@@ -113,33 +113,23 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 	return nil
 }
 
-// vteps returns the VTEPs that have a guard or had one: any policy of ours is
-// for a VTEP that has to be guarded.
+// vteps returns the VTEPs that any policy of ours is for, with the PF that holds
+// a guard of theirs (0: none does). They have to be guarded: one policy is left
+// of more.
 func vteps(ps []xfrm.Policy) map[VTEP]int {
-	vs := guarded(ps)
+	vs := map[VTEP]int{}
 	for i := range ps {
+		v, pf := VTEP{}, 0
 		if p, is := pairOf(&ps[i]); is {
-			if _, has := vs[p.VTEP()]; !has {
-				vs[p.VTEP()] = 0
-			}
-		}
-	}
-	return vs
-}
-
-// guarded returns where guards stand: in hardware only when both directions do.
-func guarded(ps []xfrm.Policy) map[VTEP]int {
-	g := map[VTEP]int{}
-	for i := range ps {
-		v, is := vtepOf(&ps[i])
-		if !is {
+			v = p.VTEP()
+		} else if v, is = vtepOf(&ps[i]); is {
+			pf = ps[i].Offload.Ifindex
+		} else {
 			continue
 		}
-		if pf, seen := g[v]; !seen || pf == 0 {
-			g[v] = ps[i].Offload.Ifindex
-		}
+		vs[v] = max(vs[v], pf)
 	}
-	return g
+	return vs
 }
 
 // sources finds the local address of tunnels that name none.
