@@ -5,6 +5,7 @@
 package xfrm
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -324,4 +325,29 @@ func tunnels(t testing.TB, pf, n int) (ops []Op) {
 		}
 	}
 	return ops
+}
+
+// watched is a socket that keeps what it receives.
+type watched struct {
+	socket
+	seen []byte
+}
+
+func (w *watched) Receive(b []byte) (int, error) {
+	n, err := w.socket.Receive(b)
+	w.seen = append(w.seen, b[:n]...)
+	return n, err
+}
+
+func TestLabErrorsDoNotEchoTheKey(t *testing.T) {
+	host(t)
+	c := labClient(t)
+	w := &watched{socket: c.x.sock}
+	c.x.sock = w
+	sa := on(0, testSA(t, 0x1001, In))
+	mustDo(t, c, Op{Kind: AddSA, SA: sa})
+	wantError(t, c.Do(context.Background(), []Op{{Kind: AddSA, SA: sa}})[0], unix.EEXIST, "file exists", CodeExists)
+	if len(w.seen) == 0 || bytes.Contains(w.seen, sa.Key.AppendTo(nil)) {
+		t.Errorf("the kernel answered %x", w.seen)
+	}
 }

@@ -297,15 +297,28 @@ func TestDumpIsBegunAnewWhenInterrupted(t *testing.T) {
 	k := newKernel()
 	c := newTestClient(t, k)
 	c.Do(context.Background(), []Op{{Kind: AddPolicy, Policy: testPolicy(2, Out)}})
-	k.torn = 2
-	k.overrun = true
-	list, err := c.Policies(context.Background())
-	if err != nil || len(list) != 1 {
-		t.Errorf("%v, %v", list, err)
+	for _, breakIt := range []func(){func() { k.torn = 1 }, func() { k.overrun = true }} {
+		k.datagram = 0
+		breakIt()
+		list, err := c.Policies(context.Background())
+		if err != nil || len(list) != 1 || k.datagram != 2 {
+			t.Errorf("%v, %v after %d dumps", list, err, k.datagram)
+		}
 	}
 	k.torn = 1000
 	if _, err := c.Policies(context.Background()); !errors.Is(err, errInterrupted) {
 		t.Errorf("always interrupted: %v", err)
+	}
+}
+
+func TestPoliciesLeavesOutThoseOfSockets(t *testing.T) {
+	k := newKernel()
+	c := newTestClient(t, k)
+	p := testPolicy(2, Out)
+	c.Do(context.Background(), []Op{{Kind: AddPolicy, Policy: p}})
+	k.policies[policyName{Out, p.Sel}][polDir] = 4 // XFRM_POLICY_MAX + XFRM_POLICY_OUT
+	if list, err := c.Policies(context.Background()); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
 	}
 }
 

@@ -146,6 +146,18 @@ func TestPolicyRoundTrip(t *testing.T) {
 	})
 }
 
+func TestSelectorsAreMasked(t *testing.T) {
+	p := testPolicy(2, Out)
+	p.Sel.Dst = netip.MustParsePrefix("10.0.0.77/24")
+	var got Policy
+	if err := decodePolicy(body(t, appendPolicy(nil, header{}, p)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if want := netip.MustParsePrefix("10.0.0.0/24"); got.Sel.Dst != want || !samePolicy(p, &got) {
+		t.Errorf("%s, want %s", got.Sel.Dst, want)
+	}
+}
+
 func TestForeignStatesAreExotic(t *testing.T) {
 	change := map[string]func(b []byte) []byte{
 		"AH":         func(b []byte) []byte { b[saProto] = 51; return b },

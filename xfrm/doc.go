@@ -4,6 +4,11 @@
 // packet offload.
 //
 // Values (SA, Policy, Selector) are plain data; encoding and decoding are pure
-// functions over bytes; Client is the only part that owns a socket. The wire
-// format is linux/xfrm.h; what mlx5 accepts of it is in docs/kernel.md.
+// functions over bytes. Client and Monitor own a socket each: Client carries
+// out Ops in batches, reads back whether the NIC has them, and lists what
+// there is; Monitor tells what others changed. The wire format is that of
+// linux/xfrm.h; what mlx5 accepts of it is in docs/kernel.md.
+//
+// Keys are sent and forgotten: every buffer that held one is wiped, and what
+// comes back from the kernel is reduced to a Fingerprint.
 package xfrm

@@ -150,7 +150,10 @@ func (k *kernel) find(name any) []byte {
 
 func (k *kernel) add(typ uint16, body []byte) unix.Errno {
 	name := nameOf(typ, body)
-	if k.find(name) != nil && typ != msgUpdPolicy {
+	switch {
+	case typ == msgNewSA && !k.replayOK(body):
+		return unix.EINVAL
+	case k.find(name) != nil && typ != msgUpdPolicy:
 		return unix.EEXIST
 	}
 	body = bytes.Clone(body)
@@ -163,6 +166,18 @@ func (k *kernel) add(typ uint16, body []byte) unix.Errno {
 	}
 	k.order = append(k.order, name)
 	return 0
+}
+
+// replayOK is what verify_replay and xfrm_init_replay ask of ESN states: a
+// window, and none if the state is known to be outbound.
+func (k *kernel) replayOK(body []byte) bool {
+	esn := findAttr(body[saLen:], attrReplayESN)
+	if len(esn) < esnLen {
+		return body[saFlags]&flagESN == 0
+	}
+	dir := findAttr(body[saLen:], attrSADir)
+	out := len(dir) > 0 && dir[0] == saDirOut && !k.oldKernel
+	return out == (u32(esn[esnWindow:]) == 0)
 }
 
 // misplace changes XFRMA_OFFLOAD_DEV as a kernel does that has other plans.

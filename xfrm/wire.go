@@ -7,6 +7,10 @@ import (
 	"net/netip"
 )
 
+// The offsets below are those of 64-bit machines; elsewhere the structs with
+// 64-bit fields are shorter, and this does not compile.
+const _ = uint(^uint(0)>>63) - 1
+
 // The messages of NETLINK_XFRM (linux/xfrm.h).
 const (
 	msgNewSA       = 0x10
