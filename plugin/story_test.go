@@ -65,12 +65,16 @@ func (s story) play(r *rig) error {
 	return nil
 }
 
-// breathe lets a minute pass.
+// breathe lets a minute pass, in which what failed twice is tried a third time.
 func (r *rig) breathe() error {
-	for range 6 {
-		r.Clock.Advance(10 * time.Second)
+	for range 3 {
+		r.Clock.Advance(20 * time.Second)
 		if err := r.settle(); err != nil {
 			return err
+		}
+		if !r.Faults.Struck() {
+			r.Clock.Advance(40 * time.Second)
+			return r.settle()
 		}
 	}
 	return nil
