@@ -118,6 +118,9 @@ func reqidOf(id xfrm.SAID, src netip.Addr, n int) uint32 {
 // OursSA tells whether s belongs to this program: its reqid can be derived from
 // its own addresses and SPI.
 func OursSA(s *xfrm.SA) bool {
+	if s.Exotic {
+		return false
+	}
 	for n := range reqidTries {
 		if s.Reqid == reqidOf(s.ID(), s.Src, n) {
 			return true
