@@ -260,8 +260,12 @@ func errnoIn(text string) string {
 	if m == nil {
 		return ""
 	}
+	words := strings.TrimSpace(m[1])
+	if strings.EqualFold(words, unix.EOPNOTSUPP.Error()) {
+		return "EOPNOTSUPP" // which has two names
+	}
 	for e := unix.Errno(1); e < 134; e++ {
-		if strings.EqualFold(e.Error(), strings.TrimSpace(m[1])) {
+		if strings.EqualFold(e.Error(), words) {
 			return unix.ErrnoName(e)
 		}
 	}
