@@ -19,6 +19,7 @@ type Outcome struct {
 	Done   int            // steps that were carried out
 	Failed map[Pair]error // pairs that met an error; their later steps were left out
 	Host   error          // an error of host scope: the rest of the plan was left out
+	Opened bool           // the gate was opened
 }
 
 // applier carries out plans. It holds no state between them.
@@ -35,7 +36,7 @@ type applier struct {
 // a step of host scope ends the plan. Whatever happens, what is left is blocked
 // by the guards.
 func (a applier) apply(ctx context.Context, plan Plan) Outcome {
-	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}}}
+	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}}, encrypted: plan.Encrypted}
 	for i := 0; i < len(plan.Steps) && r.out.Host == nil; {
 		n := wave(plan.Steps[i:])
 		r.wave(ctx, plan.Steps[i:i+n])
@@ -68,6 +69,9 @@ type run struct {
 	applier
 	out  Outcome
 	done []Step // that have an inverse
+	// encrypted counts pairs that are; without any there is no use in opening
+	// the gate yet.
+	encrypted int
 }
 
 func (r *run) wave(ctx context.Context, steps []Step) {
@@ -79,10 +83,19 @@ func (r *run) wave(ctx context.Context, steps []Step) {
 	case Reserve:
 		r.reserve(ctx, steps)
 	case OpenGate:
-		r.settle(&steps[0], r.db.SetHWOffload(ctx, "true"))
+		r.openGate(ctx, &steps[0])
 	default:
 		r.change(ctx, steps)
 	}
+}
+
+func (r *run) openGate(ctx context.Context, s *Step) {
+	if r.encrypted == 0 {
+		return
+	}
+	err := r.db.SetHWOffload(ctx, "true")
+	r.out.Opened = err == nil
+	r.settle(s, err)
 }
 
 // healthy leaves out the steps of pairs that failed before, but never a step
@@ -99,6 +112,9 @@ func (r *run) settle(s *Step, err error) {
 	switch {
 	case err == nil:
 		r.out.Done++
+		if lets(s) {
+			r.encrypted++
+		}
 		if _, can := Undo(*s); can {
 			r.done = append(r.done, *s)
 		}
@@ -107,6 +123,12 @@ func (r *run) settle(s *Step, err error) {
 	default:
 		r.out.Failed[s.Pair] = errors.Join(r.out.Failed[s.Pair], err)
 	}
+}
+
+// lets tells whether a step sends a pair's traffic to its SA.
+func lets(s *Step) bool {
+	p := s.Op.Policy
+	return s.Phase == Send && p != nil && p.Dir == xfrm.Out && p.Tmpl != nil
 }
 
 // reserve writes all keys of a wave into the ledger with one fsync.

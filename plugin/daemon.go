@@ -217,12 +217,10 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		d.pairs[p] = d.pairs[p].after(d.cfg.Now(), p.String(), err)
 		d.cfg.Log.Error("pair failed", "pair", p.String(), "err", err, "code", problemOf(err).Code, "tries", d.pairs[p].count)
 	}
-	for _, st := range s.plan.Steps {
-		if st.Verb == OpenGate && out.Host == nil {
-			d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
-			if d.cfg.Released != nil {
-				d.cfg.Released()
-			}
+	if out.Opened {
+		d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
+		if d.cfg.Released != nil {
+			d.cfg.Released()
 		}
 	}
 	return out.Done > 0

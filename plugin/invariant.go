@@ -170,7 +170,7 @@ func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation
 	drop()
 	has := m.refs[pf]
 	switch {
-	case m.open && pf != 0 && (had.TX > 0 && has.TX == 0 || had.RX > 0 && has.RX == 0):
+	case m.open && pf != 0 && emptied(had, has):
 		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
 	case before && !m.safe(pi):
 		return bad("I2", "%s would go out in clear text", user)
@@ -178,6 +178,27 @@ func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation
 		return bad("I2", "%s, which nobody wants any more, would go out in clear text", user)
 	}
 	return nil
+}
+
+// emptied tells whether a table lost its last object.
+func emptied(had, has Refs) bool {
+	return had.TX > 0 && has.TX == 0 || had.RX > 0 && has.RX == 0
+}
+
+// abandons returns the PF that would lose a table, while the gate is open, when
+// p takes the place of a policy that stands elsewhere; 0 when none would.
+func (m *model) abandons(p *xfrm.Policy) int {
+	old, is := m.policies[placeOf(p)]
+	if !is || !m.open || old.Offload.Ifindex == p.Offload.Ifindex {
+		return 0
+	}
+	had := m.refs[old.Offload.Ifindex]
+	has := had
+	has.add(p.Dir, -1)
+	if emptied(had, has) {
+		return old.Offload.Ifindex
+	}
+	return 0
 }
 
 // putChecked applies an added or replaced policy: I1, I2 and I3.
@@ -191,6 +212,9 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 		if _, can := m.sas[xfrm.SAID{Dst: pair.Local, SPI: pi.Keys.InSPI}]; !can {
 			return bad("I3", "%s is let out before this host can receive", pair)
 		}
+	}
+	if pf := m.abandons(p); pf != 0 {
+		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
 	}
 	m.putPolicy(p)
 	use(m.users, p)

@@ -18,6 +18,10 @@ type Observed struct {
 	// Flows is the number of flow rules in hardware, by PF. A PF that is
 	// missing was not scanned, since its tables stand.
 	Flows map[int]int
+	// Remake holds PFs whose tables were made in an encap-mode that excludes
+	// tunnel mode, which a pair wants now: mlx5 decides that once, when a table
+	// is made (allow_tunnel_mode in en_accel/ipsec_fs.c).
+	Remake map[int]bool
 	// GateOpen tells that OVS may offload: hw-offload is "true".
 	GateOpen bool
 	// Held holds pairs that failed and wait for their next try.

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"ovs-ipsec-offload/xfrm"
@@ -23,6 +24,7 @@ func MakePlan(in Intent, ob Observed) Plan {
 		p.reqids[ob.SAs[i].Reqid] = true
 	}
 	p.stick()
+	p.remake()
 	p.anchor()
 	p.block()
 	p.accept()
@@ -99,6 +101,45 @@ func (p *planner) anchor() {
 			p.ensure(Anchor, Pair{}, guard(g, xfrm.Out), true)
 			p.ensure(Anchor, Pair{}, guard(g, xfrm.In), true)
 		}
+	}
+}
+
+// remake lets the NIC make its tables anew: every policy of ours moves to the
+// host's stack and back, each move make before break, so that host traffic stays
+// blocked throughout. Only while nothing is in hardware and nothing may come.
+func (p *planner) remake() {
+	for _, pf := range slices.Sorted(maps.Keys(p.ob.Remake)) {
+		if !p.canRemake(pf) {
+			p.plan.Problems = append(p.plan.Problems, Problem{"TABLES_STALE", fmt.Sprintf(
+				"the IPsec tables of PF %d were made in another encap-mode and allow no tunnel mode, and they are in use: "+
+					"stop ovs-vswitchd, remove its tunnel devices and the other tunnels' ports, and start it again", pf)})
+			continue
+		}
+		p.move(pf, func(pol *xfrm.Policy) { pol.Offload = xfrm.Offload{} })
+		p.move(pf, func(*xfrm.Policy) {})
+	}
+}
+
+// canRemake tells whether nothing but our guards and bypasses holds the tables
+// of pf, and no flow is or may get into hardware.
+func (p *planner) canRemake(pf int) bool {
+	if p.ob.GateOpen || p.ob.Flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
+		return false
+	}
+	held := slices.ContainsFunc(p.ob.SAs, func(s xfrm.SA) bool { return s.Offload.Ifindex == pf })
+	return !held && !slices.ContainsFunc(p.ob.Policies, func(pol xfrm.Policy) bool { return pol.Offload.Ifindex == pf && pol.Tmpl != nil })
+}
+
+// move replaces every policy of ours on pf by a changed copy.
+func (p *planner) move(pf int, change func(*xfrm.Policy)) {
+	for i := range p.ob.Policies {
+		if p.ob.Policies[i].Offload.Ifindex != pf {
+			continue
+		}
+		pol := p.ob.Policies[i]
+		change(&pol)
+		pair, isPair := pairOf(&pol)
+		p.step(Step{Phase: Anchor, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.UpdatePolicy, Policy: &pol}, Guard: !isPair})
 	}
 }
 
@@ -215,6 +256,11 @@ func (p *planner) addSA(ph Phase, pi *PairIntent, s *xfrm.SA) {
 func (p *planner) release() {
 	if !p.in.OpenGate || len(p.plan.Stuck) > 0 || len(p.sends) == 0 {
 		return
+	}
+	for _, s := range p.sends {
+		if p.now.fateOf(s.pi.Pair, true) == encrypted {
+			p.plan.Encrypted++
+		}
 	}
 	p.step(Step{Phase: Release, Verb: OpenGate})
 }

@@ -62,10 +62,10 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies),
 	})
+	d.memory(s)
 	if err := d.flows(ctx, s); err != nil {
 		return nil, err
 	}
-	d.memory(s)
 	s.plan = MakePlan(s.intent, s.observed)
 	return s, nil
 }
@@ -180,7 +180,7 @@ func (d *Daemon) flows(ctx context.Context, s *scene) error {
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
 		r, f := now.refs[pf.Ifindex], s.observed.Foreign[pf.Ifindex]
-		if r.TX+f.TX > 0 && r.RX+f.RX > 0 {
+		if r.TX+f.TX > 0 && r.RX+f.RX > 0 && !s.observed.Remake[pf.Ifindex] {
 			continue
 		}
 		n, err := d.flowsOf(ctx, s, pf)
@@ -208,10 +208,16 @@ func (d *Daemon) memory(s *scene) {
 	now, ob := d.cfg.Now(), &s.observed
 	ob.GateOpen = s.snapshot.Host.HWOffload == "true"
 	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
-	ob.Held = map[Pair]bool{}
+	ob.Held, ob.Remake = map[Pair]bool{}, map[int]bool{}
 	for p, t := range d.pairs {
 		if now.Before(t.until) {
 			ob.Held[p] = true
+		}
+	}
+	for i := range s.intent.Pairs {
+		pi := &s.intent.Pairs[i]
+		if t, is := d.pairs[pi.Pair]; is && !ob.Held[pi.Pair] && pi.Want == Encrypt && xfrm.CodeOf(t.err) == xfrm.CodeTunnelEncap {
+			ob.Remake[pi.PF] = true
 		}
 	}
 	wanted, seen := WantedSAs(s.intent), map[xfrm.SAID]time.Time{}

@@ -54,6 +54,9 @@ func (s Step) Hosts() bool { return s.Pair == Pair{} }
 // Plan is an ordered list of steps, with what the planner has to say.
 type Plan struct {
 	Steps []Step
+	// Encrypted counts the pairs that are encrypted before the first step. The
+	// gate opens only if there is one, then or by the steps before.
+	Encrypted int
 	// Problems of host scope: why something was left out.
 	Problems []Problem
 	// Stuck holds PFs (by ifindex) that must not be touched: flows were
