@@ -53,7 +53,8 @@ func (r *Reader) Counters(ctx context.Context, name string) (map[string]uint64, 
 	return cs, nil
 }
 
-// nic reads driver and features of one netdev; found is false when it is gone.
+// nic reads driver and features of one netdev; found is false when it is gone
+// or its driver tells nothing.
 func (r *Reader) nic(e *ethtool.Ethtool, l Link) (n nic, found bool, err error) {
 	info, err := e.DriverInfo(l.Name)
 	if err == nil {
@@ -61,11 +62,11 @@ func (r *Reader) nic(e *ethtool.Ethtool, l Link) (n nic, found bool, err error) 
 		features, err = e.Features(l.Name)
 		n = nic{driver: info.Driver, esp: features["esp-hw-offload"], tc: features["hw-tc-offload"]}
 	}
-	if err == nil {
+	if n.esp && err == nil {
 		n.afterDecrypt, err = r.late(e, l)
 	}
 	switch {
-	case errors.Is(err, unix.ENODEV):
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EOPNOTSUPP):
 		return nic{}, false, nil
 	case err != nil:
 		return nic{}, false, fmt.Errorf("read features of %s: %w", l.Name, err)

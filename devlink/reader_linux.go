@@ -64,27 +64,38 @@ func (r *Reader) observe(ctx context.Context) (observed, error) {
 	if o.ports, err = c.ports(); err != nil {
 		return o, err
 	}
-	return o, errors.Join(c.modes(&o), r.features(&o))
+	err = r.features(&o)
+	return o, errors.Join(err, c.modes(&o))
 }
 
-// modes asks devlink about every uplink in o.
+// modes asks devlink about every uplink in o. An eswitch that gives an error
+// instead of its mode is one of unknown mode; that is an error of the whole
+// only if the NIC can do IPsec, for any other NIC may be as broken as it likes.
 func (c *client) modes(o *observed) error {
 	o.eswitches, o.params = make(map[string]eswitch), make(map[string]params)
 	var errs []error
 	for p, l := range o.uplinks() {
-		for _, h := range p.handles(l) {
-			e, found, err := c.eswitch(h)
+		if err := c.uplink(p.handles(l), o); err != nil && o.nics[l.Ifindex].esp {
 			errs = append(errs, err)
-			if !found {
-				continue
-			}
-			o.eswitches[h] = e
-			o.params[h], err = c.params(h)
-			errs = append(errs, err)
-			break
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// uplink asks the first of the instances that has an eswitch.
+func (c *client) uplink(handles []string, o *observed) error {
+	for _, h := range handles {
+		e, found, err := c.eswitch(h)
+		if !found && err == nil {
+			continue
+		}
+		o.eswitches[h] = e
+		if err == nil {
+			o.params[h], err = c.params(h)
+		}
+		return err
+	}
+	return nil
 }
 
 // features asks ethtool about every uplink in o.
