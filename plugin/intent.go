@@ -413,7 +413,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 				set.OutSPI, pi.Remote, set.Name, set.Renew)}
 		}
 	} else if b.Spent(set.OutPrint) {
-		return &Problem{"KEY_SPENT", fmt.Sprintf("the outbound key of set %s was installed before and its SA is gone (reboot, flush or removal); "+
+		return &Problem{"KEY_USED", fmt.Sprintf("the outbound key of set %s was installed before and its SA is gone (reboot, flush or removal); "+
 			"sending with it again would repeat nonces, so the pair stays blocked until it has new keys: %s", set.Name, set.Renew)}
 	}
 	b.keyOwner[set.Name] = pi.Pair

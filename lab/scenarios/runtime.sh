@@ -86,5 +86,5 @@ eventually 10 "overlay answers" reaches 5 192.168.7.2
 say "a lost SA leaves the pair blocked, with the reason and the remedy"
 lab-hv 1 ip xfrm state flush
 eventually 20 "hv1: vx0 blocked" state_is 1 vx0 blocked
-must "code KEY_SPENT" problem_is 1 vx0 KEY_SPENT
+must "code KEY_USED" problem_is 1 vx0 KEY_USED
 kill -INT $ping; wait $ping || true
