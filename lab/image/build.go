@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,37 +18,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build makes the image of the recipe in a directory of its own and moves it
-// into place. The caller holds the build lock.
-func (c *Cache) build(ctx context.Context, r Recipe) (*Image, error) {
+// makeImage makes an image's files with Debian's tools.
+func makeImage(ctx context.Context, r Recipe, dir string, log io.Writer) (release string, err error) {
 	if err := checkHost(os.Geteuid(), exec.LookPath); err != nil {
-		return nil, err
+		return "", err
 	}
-	final := c.path(r)
-	if err := removeAll(append(glob(final+".build-*"), final)); err != nil {
-		return nil, err
-	}
-	work, err := os.MkdirTemp(c.dir, filepath.Base(final)+".build-")
-	if err != nil {
-		return nil, fmt.Errorf("build image: %w", err)
-	}
-	defer os.RemoveAll(work)
-	if err := os.Chmod(work, 0o755); err != nil {
-		return nil, fmt.Errorf("build image: %w", err)
-	}
-	begin := time.Now()
-	fmt.Fprintf(c.log, "lab: building the image %s in %s (once; takes one to a few minutes)\n", r.Hash(), c.dir)
-	b := builder{ctx: ctx, recipe: r, dir: work, cache: c}
-	for _, step := range []func() error{b.bootstrap, b.kernel, b.initrd, b.disk, b.prune, b.mark} {
+	fmt.Fprintf(log, "lab: building the image %s (once; takes one to a few minutes)\n", dir)
+	b := builder{ctx: ctx, recipe: r, dir: dir, log: log}
+	for _, step := range []func() error{b.bootstrap, b.kernel, b.initrd, b.disk, b.prune} {
 		if err := step(); err != nil {
-			return nil, fmt.Errorf("build image: %w", err)
+			return "", err
 		}
 	}
-	if err := os.Rename(work, final); err != nil {
-		return nil, fmt.Errorf("build image: %w", err)
-	}
-	fmt.Fprintf(c.log, "lab: image built in %.0f s\n", time.Since(begin).Seconds())
-	return c.find(r, false)
+	return b.release, nil
 }
 
 // checkHost says what the host lacks to build an image, and how to get it.
@@ -61,26 +44,12 @@ func checkHost(euid int, lookPath func(string) (string, error)) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("build image: the host lacks programs; get them with: apt-get install %s",
+		return fmt.Errorf("the host lacks programs; get them with: apt-get install %s",
 			strings.Join(missing, " "))
 	}
 	if euid != 0 {
-		return errors.New("build image: needs root (mmdebstrap makes device nodes and files of many owners); " +
-			"run `sudo lab/run --image` once, or set OVS_IPSEC_LAB_CACHE to a cache that has the image")
-	}
-	return nil
-}
-
-func glob(pattern string) []string {
-	names, _ := filepath.Glob(pattern) // the only error is a bad pattern
-	return names
-}
-
-func removeAll(names []string) error {
-	for _, n := range names {
-		if err := os.RemoveAll(n); err != nil {
-			return fmt.Errorf("build image: %w", err)
-		}
+		return errors.New("needs root (mmdebstrap makes device nodes and files of many owners); " +
+			"run `lab/lab image` as root once, or set OVS_IPSEC_LAB_CACHE to a cache that has the image")
 	}
 	return nil
 }
@@ -90,7 +59,7 @@ type builder struct {
 	ctx     context.Context
 	recipe  Recipe
 	dir     string
-	cache   *Cache
+	log     io.Writer
 	release string // kernel release, known after kernel
 }
 
@@ -115,7 +84,7 @@ func lastLines(text []byte, n int) []byte {
 }
 
 func (b *builder) step(what string) {
-	fmt.Fprintf(b.cache.log, "lab:   %s\n", what)
+	fmt.Fprintf(b.log, "lab:   %s\n", what)
 }
 
 func (b *builder) bootstrap() error {
@@ -258,11 +227,6 @@ func builtinModules(text string) map[string]bool {
 // disk makes the root file system from the tree.
 func (b *builder) disk() error {
 	b.step("root file system by mke2fs")
-	for _, dir := range []string{"lab"} {
-		if err := os.MkdirAll(b.path(treeDir+"/"+dir), 0o755); err != nil {
-			return err
-		}
-	}
 	mib, err := treeMiB(b.path(treeDir))
 	if err != nil {
 		return err
@@ -301,17 +265,4 @@ func (b *builder) prune() error {
 		}
 	}
 	return nil
-}
-
-// mark completes the image, after its files have reached the disk.
-func (b *builder) mark() error {
-	d, err := os.Open(b.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return err
-	}
-	return writeMark(b.dir, mark{Recipe: b.recipe.Hash(), Release: b.release})
 }

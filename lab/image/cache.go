@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ovs-ipsec-offload/lab/flock"
 )
 
@@ -22,6 +24,9 @@ import (
 type Cache struct {
 	dir string
 	log io.Writer
+	// make makes all files of an image but the mark in a directory, and
+	// returns the kernel's release.
+	make func(ctx context.Context, r Recipe, dir string, log io.Writer) (release string, err error)
 }
 
 // OpenCache opens the cache at dir, making the directory if it is missing.
@@ -30,7 +35,7 @@ func OpenCache(dir string, log io.Writer) (*Cache, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open lab cache: %w", err)
 	}
-	return &Cache{dir: dir, log: log}, nil
+	return &Cache{dir: dir, log: log, make: makeImage}, nil
 }
 
 // DefaultDir gives the cache directory: $OVS_IPSEC_LAB_CACHE, or
@@ -120,6 +125,40 @@ func (c *Cache) Ensure(ctx context.Context, r Recipe) (*Image, error) {
 	return c.build(ctx, r)
 }
 
+// build makes the image of the recipe in a directory of its own and moves it
+// into place. The caller holds the build lock.
+func (c *Cache) build(ctx context.Context, r Recipe) (*Image, error) {
+	final := c.path(r)
+	for _, left := range append(glob(final+".build-*"), final) {
+		if err := os.RemoveAll(left); err != nil {
+			return nil, fmt.Errorf("build image: %w", err)
+		}
+	}
+	work, err := os.MkdirTemp(c.dir, filepath.Base(final)+".build-")
+	if err != nil {
+		return nil, fmt.Errorf("build image: %w", err)
+	}
+	defer os.RemoveAll(work)
+	begin := time.Now()
+	release, err := c.make(ctx, r, work, c.log)
+	if err != nil {
+		return nil, fmt.Errorf("build image: %w", err)
+	}
+	if err := writeMark(work, mark{Recipe: r.Hash(), Release: release}); err != nil {
+		return nil, fmt.Errorf("build image: %w", err)
+	}
+	if err := errors.Join(os.Chmod(work, 0o755), os.Rename(work, final)); err != nil {
+		return nil, fmt.Errorf("build image: %w", err)
+	}
+	fmt.Fprintf(c.log, "lab: image built in %.0f s\n", time.Since(begin).Seconds())
+	return c.find(r, false)
+}
+
+func glob(pattern string) []string {
+	names, _ := filepath.Glob(pattern) // the only error is a bad pattern
+	return names
+}
+
 // Rebuild throws the image of the recipe away and builds it.
 func (c *Cache) Rebuild(ctx context.Context, r Recipe) (*Image, error) {
 	if err := os.RemoveAll(filepath.Join(c.path(r), markFile)); err != nil {
@@ -143,11 +182,7 @@ func (c *Cache) Prune(r Recipe) error {
 		return err
 	}
 	defer lock.Release()
-	entries, err := filepath.Glob(filepath.Join(c.dir, "image-*"))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	for _, e := range glob(filepath.Join(c.dir, "image-*")) {
 		if e == c.path(r) {
 			continue
 		}
@@ -232,8 +267,11 @@ func markOf(path string) (fileMark, error) {
 	return fileMark{Size: st.Size(), ModTime: st.ModTime(), SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// writeMark completes the image in dir.
+// writeMark completes the image in dir, after its files have reached the disk.
 func writeMark(dir string, m mark) error {
+	if err := syncFS(dir); err != nil {
+		return err
+	}
 	m.Files = map[string]fileMark{}
 	for _, name := range []string{diskFile, kernelFile, initrdFile} {
 		fm, err := markOf(filepath.Join(dir, name))
@@ -247,4 +285,13 @@ func writeMark(dir string, m mark) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, markFile), append(text, '\n'), 0o644)
+}
+
+func syncFS(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }

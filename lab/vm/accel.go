@@ -64,16 +64,27 @@ func ChooseAccel(ctx context.Context, m Machine, force, dir string, log io.Write
 	default:
 		return "", fmt.Errorf("choose accelerator: LAB_ACCEL is %q, want kvm or tcg", force)
 	}
-	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	verdict := filepath.Join(dir, "accel-"+hostKey(ctx))
+	return decideAccel(ctx, "/dev/kvm", verdict, func(ctx context.Context) Accel {
+		return probe(ctx, m, log)
+	})
+}
+
+// decideAccel returns TCG if device cannot be opened, else what the file
+// verdict says, else what probe finds, which it writes to verdict.
+func decideAccel(ctx context.Context, device, verdict string, probe func(context.Context) Accel) (Accel, error) {
+	kvm, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return TCG, nil
 	}
 	kvm.Close()
-	verdict := filepath.Join(dir, "accel-"+hostKey(ctx))
-	if known, err := os.ReadFile(verdict); err == nil {
-		return Accel(strings.TrimSpace(string(known))), nil
+	if text, err := os.ReadFile(verdict); err == nil {
+		known := Accel(strings.TrimSpace(string(text)))
+		if known == KVM || known == TCG {
+			return known, nil
+		}
 	}
-	accel := probe(ctx, m, log)
+	accel := probe(ctx)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}

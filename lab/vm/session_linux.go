@@ -21,6 +21,7 @@ type session struct {
 	o       Options
 	qemu    *process
 	ports   map[int]*os.File // our ends, by QEMU's file descriptor
+	control io.Writer        // to the machine
 	console *tail            // what came over the serial line
 	stdout  *stream
 	stderr  *stream
@@ -59,7 +60,7 @@ func start(o Options, payload *os.File) (*session, error) {
 		s.closePorts()
 		return nil, err
 	}
-	s.qemu = qemu
+	s.qemu, s.control = qemu, s.ports[fdControl]
 	s.listen()
 	return s, nil
 }
@@ -96,7 +97,7 @@ func (s *session) running() {
 
 // stop asks the machine to end the script.
 func (s *session) stop() error {
-	_, err := fmt.Fprintln(s.ports[fdControl], guest.StopRequest)
+	_, err := fmt.Fprintln(s.control, guest.StopRequest)
 	if err != nil {
 		return fmt.Errorf("stop the machine: %w", err)
 	}

@@ -61,6 +61,10 @@ func (f *runFlags) run(ctx context.Context, source string, args []string) (int, 
 	if err != nil {
 		return 0, err
 	}
+	beside, err := besideScript(source, args[0])
+	if err != nil {
+		return 0, err
+	}
 	o, err := f.options(ctx, source, argv)
 	if err != nil {
 		return 0, err
@@ -72,7 +76,7 @@ func (f *runFlags) run(ctx context.Context, source string, args []string) (int, 
 		}
 		o.Files = append(o.Files, daemon...)
 	}
-	o.Files = append(o.Files, script)
+	o.Files = append(append(o.Files, beside...), script)
 	o.Limits = vm.DefaultLimits(f.hypervisors, time.Duration(f.timeout)*time.Second)
 	return boot(ctx, o)
 }
@@ -93,6 +97,33 @@ func scriptFile(args []string) ([]string, vm.File, error) {
 		From: args[0], To: path.Join(path.Base(guest.WorkDir), filepath.Base(args[0])), Mode: 0o755,
 	}
 	return argv, file, nil
+}
+
+// besideScript returns the directory of a script that lies in the source tree,
+// so that it can source its neighbours (. "$(dirname "$0")/lib.sh"). A script
+// from elsewhere may lie in a directory of any size: --file names what it needs.
+func besideScript(source, script string) ([]vm.File, error) {
+	top, err := realPath(source)
+	if err != nil {
+		return nil, fmt.Errorf("read script: %w", err)
+	}
+	dir, err := realPath(filepath.Dir(script))
+	if err != nil {
+		return nil, fmt.Errorf("read script: %w", err)
+	}
+	rel, err := filepath.Rel(top, dir)
+	if err != nil || rel == "." || !filepath.IsLocal(rel) {
+		return nil, nil
+	}
+	return []vm.File{{From: dir, To: path.Base(guest.WorkDir)}}, nil
+}
+
+func realPath(name string) (string, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
 }
 
 func readHead(name string) ([]byte, error) {

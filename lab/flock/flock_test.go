@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flock
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestSecondWaitsForFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := Acquire(path, func() { t.Error("the first waited") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, got := make(chan struct{}), make(chan *Lock)
+	go func() {
+		second, err := Acquire(path, func() { close(waiting) })
+		if err != nil {
+			t.Error(err)
+		}
+		got <- second
+	}()
+	<-waiting // it has found the lock taken
+	select {
+	case <-got:
+		t.Fatal("two hold the lock")
+	default:
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	second := <-got
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReleasedLockIsFree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	for range 2 {
+		l, err := Acquire(path, func() { t.Error("waited for a free lock") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestNoDirectory(t *testing.T) {
+	if _, err := Acquire(filepath.Join(t.TempDir(), "missing", "lock"), func() {}); err == nil {
+		t.Fatal("no error")
+	}
+}
