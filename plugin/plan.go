@@ -19,6 +19,12 @@ func MakePlan(in Intent, ob Observed) Plan {
 	p.plan.Stuck = map[int]bool{}
 	for i := range in.Pairs {
 		p.wanted[in.Pairs[i].Pair] = &in.Pairs[i]
+		if in.Pairs[i].Want == Encrypt && p.now.fateOf(in.Pairs[i].Pair, true) == encrypted {
+			p.plan.Encrypted++
+		}
+		if in.Pairs[i].Want == Encrypt && p.now.fateOf(in.Pairs[i].Pair, true) == encrypted {
+			p.plan.Encrypted++
+		}
 	}
 	for i := range ob.SAs {
 		p.reqids[ob.SAs[i].Reqid] = true
@@ -256,11 +262,6 @@ func (p *planner) addSA(ph Phase, pi *PairIntent, s *xfrm.SA) {
 func (p *planner) release() {
 	if !p.in.OpenGate || len(p.plan.Stuck) > 0 || len(p.sends) == 0 {
 		return
-	}
-	for _, s := range p.sends {
-		if p.now.fateOf(s.pi.Pair, true) == encrypted {
-			p.plan.Encrypted++
-		}
 	}
 	p.step(Step{Phase: Release, Verb: OpenGate})
 }
