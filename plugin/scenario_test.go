@@ -50,7 +50,7 @@ func commands() map[string]command {
 		"keys": cmdKeys, "port": cmdPort, "delport": cmdDelPort, "many": cmdMany, "ovs": cmdOVS, "settings": cmdSettings,
 		"plan": cmdPlan, "round": cmdRound, "status": cmdStatus, "reports": cmdReports,
 		"send": cmdSend, "receive": cmdReceive, "nic": cmdNIC, "kernel": cmdKernel,
-		"lose": cmdLose, "restart": cmdRestart, "reboot": cmdReboot, "pass": cmdPass, "settled": cmdSettled, "fault": cmdFault,
+		"lose": cmdLose, "restart": cmdRestart, "reboot": cmdReboot, "pass": cmdPass, "clock": cmdClock, "settled": cmdSettled, "fault": cmdFault,
 	}
 }
 
@@ -338,6 +338,13 @@ func cmdPass(r *rig, args []string, _ io.Writer) error {
 	return r.settle()
 }
 
+// clock DURATION moves the clock only.
+func cmdClock(r *rig, args []string, _ io.Writer) error {
+	d, err := time.ParseDuration(args[0])
+	r.Clock.Advance(d)
+	return err
+}
+
 // status prints what the last round left.
 func cmdStatus(r *rig, _ []string, out io.Writer) error {
 	printStatus(out, r.d.Last())
@@ -417,7 +424,7 @@ func cmdReceive(r *rig, args []string, out io.Writer) error {
 	if !can {
 		return fmt.Errorf("%s receives nothing", args[0])
 	}
-	p := fakenic.Packet{Tunnel: fakenic.Tunnel{Src: k.Dst, Dst: k.Src, Port: k.Port, VNI: k.VNI}}
+	f := fakenic.Tunnel{Src: k.Dst, Dst: k.Src, Port: k.Port, VNI: k.VNI}.Frame()
 	if args[1] == "esp" {
 		snap, _ := r.OVS.Current()
 		for _, t := range snap.Tunnels {
@@ -428,10 +435,10 @@ func cmdReceive(r *rig, args []string, out io.Writer) error {
 			if err != nil {
 				return err
 			}
-			p.SPI, p.Key = set.InSPI, set.InPrint
+			f.ESP = &fakenic.ESP{SPI: set.InSPI, Key: set.InPrint}
 		}
 	}
-	fmt.Fprintf(out, "%s: %s\n", args[0], word(r.PFs()[0].Receive(p)))
+	fmt.Fprintf(out, "%s: %s\n", args[0], word(r.PFs()[0].Receive(f)))
 	return nil
 }
 

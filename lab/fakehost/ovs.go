@@ -233,7 +233,8 @@ func (o *OVS) offload(name string) {
 	}
 	dev := o.device(k.Port)
 	back := fakenic.Tunnel{Src: k.Dst, Dst: k.Src, Port: k.Port, VNI: k.VNI}
-	for _, r := range []fakenic.Rule{{Dev: o.host.Representor(k.Src), Encap: &k}, {Dev: dev, Decap: &back}} {
+	rep := o.host.Representor(k.Src)
+	for _, r := range []fakenic.Rule{fakenic.EncapRule(rep, dev, k), fakenic.DecapRule(dev, rep, back)} {
 		if id, _, err := o.host.AddRule(r); err == nil {
 			o.rules[name] = append(o.rules[name], id)
 		}

@@ -22,6 +22,7 @@ type devSA struct {
 	key      xfrm.Fingerprint
 	table    *table
 	strict   bool // holds blockMode itself
+	replay   replay
 	order    int
 	stats    xfrm.Stats
 }
@@ -38,21 +39,34 @@ type devPolicy struct {
 	order    int
 }
 
-// addSA is mlx5e_xfrm_add_state: what the NIC itself can tell first, then
+// addSA adds a state, or says in the NIC's log why not.
+func (p *PF) addSA(s *State) (*devSA, *refusal) {
+	a, no := p.tryAddSA(s)
+	if no != nil {
+		p.refused("state add", no)
+		return nil, no.or(noState)
+	}
+	return a, nil
+}
+
+// tryAddSA is mlx5e_xfrm_add_state: what the NIC itself can tell first, then
 // functions with IPsec, flows, rules on the PF, the table, and what the table
 // has room for.
-func (p *PF) addSA(s *State) (*devSA, *refusal) {
+func (p *PF) tryAddSA(s *State) (*devSA, *refusal) {
 	if text := p.stateFault(s); text != "" {
-		return nil, &refusal{unix.EINVAL, text}
+		return nil, &refusal{errno: unix.EINVAL, text: text}
 	}
 	a := &devSA{pf: p, out: s.Dir == xfrm.Out, src: s.Src, dst: s.Dst, spi: s.SPI, reqid: s.Reqid, tunnel: s.SA.Mode == xfrm.Tunnel,
-		upper: s.Upper, key: s.Key.Fingerprint(), order: p.host.tick()}
+		upper: s.Upper, key: s.print(), order: p.host.tick()}
+	if s.ESN && s.Dir == xfrm.In {
+		a.replay.window = uint64(s.Window)
+	}
 	if r := p.getObject(); r != nil {
-		return nil, r.or(noState)
+		return nil, r
 	}
 	if r := p.claim(a); r != nil {
 		p.putObject()
-		return nil, r.or(noState)
+		return nil, r
 	}
 	p.sas = append(p.sas, a)
 	return a, nil
@@ -110,9 +124,9 @@ func (p *PF) admit(a *devSA) *refusal {
 	}
 	switch {
 	case !a.out && p.switchdev && p.knobs.MaxRXSA > 0 && inbound >= p.knobs.MaxRXSA:
-		return &refusal{errno: unix.EBUSY}
+		return &refusal{errno: unix.EBUSY, why: "no free RX SA id"}
 	case a.tunnel && !a.table.allowTunnel:
-		return &refusal{unix.EINVAL, tunnelOff}
+		return &refusal{errno: unix.EINVAL, text: tunnelOff}
 	}
 	return nil
 }
@@ -127,23 +141,33 @@ func (p *PF) deleteSA(a *devSA) {
 	p.putObject()
 }
 
-// addPolicy is mlx5e_xfrm_add_policy.
+// addPolicy adds a policy, or says in the NIC's log why not.
 func (p *PF) addPolicy(r *Request) (*devPolicy, *refusal) {
+	a, no := p.tryAddPolicy(r)
+	if no != nil {
+		p.refused("policy add", no)
+		return nil, no.or(noPolicy)
+	}
+	return a, nil
+}
+
+// tryAddPolicy is mlx5e_xfrm_add_policy.
+func (p *PF) tryAddPolicy(r *Request) (*devPolicy, *refusal) {
 	if text := p.policyFault(r); text != "" {
-		return nil, &refusal{unix.EINVAL, text}
+		return nil, &refusal{errno: unix.EINVAL, text: text}
 	}
 	if no := p.getObject(); no != nil {
-		return nil, no.or(noPolicy)
+		return nil, no
 	}
 	if no := p.getNoPFRules(); no != nil {
 		p.putObject()
-		return nil, no.or(noPolicy)
+		return nil, no
 	}
 	t, no := p.getTable(r.Dir == xfrm.Out, r.v6())
 	if no != nil {
 		p.putNoPFRules()
 		p.putObject()
-		return nil, no.or(noPolicy)
+		return nil, no
 	}
 	a := &devPolicy{pf: p, out: r.Dir == xfrm.Out, sel: r.Sel, priority: r.Priority, reqid: r.reqid(), block: r.Action == xfrm.Block,
 		table: t, order: p.host.tick()}

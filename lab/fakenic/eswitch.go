@@ -20,44 +20,43 @@ func (e *DevlinkError) Error() string { return fmt.Sprintf("%v: %s", e.Errno, e.
 // Unwrap returns the error number.
 func (e *DevlinkError) Unwrap() error { return e.Errno }
 
-func denied(errno unix.Errno, text string) error { return &DevlinkError{errno, driver + text} }
+// deny notes a refusal and returns it.
+func (p *PF) deny(what string, errno unix.Errno, text string) error {
+	p.refused(what, &refusal{errno: errno, text: driver + text})
+	return &DevlinkError{errno, driver + text}
+}
 
-// SetMode is `devlink dev eswitch set … mode`: "legacy" or "switchdev".
+// SetMode is `devlink dev eswitch set … mode`: "legacy" or "switchdev". With
+// flows the switch is busy before it looks at anything else.
 func (p *PF) SetMode(mode string) error {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
-	switch to := mode == "switchdev"; {
-	case mode != "switchdev" && mode != "legacy":
-		return denied(unix.EINVAL, "Unknown eswitch mode")
-	case to == p.switchdev:
-		return nil
-	case p.blockMode > 0:
-		return denied(unix.EOPNOTSUPP, "Can't change eswitch mode when IPsec SA and/or policies are configured")
-	case p.users > 0:
-		return denied(unix.EBUSY, "Can't change mode, E-Switch is busy")
-	default:
-		p.switchdev = to
-		return nil
+	to := mode == "switchdev"
+	if no := p.tryLock(); no != nil {
+		return p.deny("eswitch mode", no.errno, "Can't change mode, E-Switch is busy")
 	}
+	if to != p.switchdev && p.blockMode > 0 {
+		return p.deny("eswitch mode", unix.EOPNOTSUPP, "Can't change eswitch mode when IPsec SA and/or policies are configured")
+	}
+	p.switchdev = to
+	return nil
 }
 
 // SetEncap is `devlink dev eswitch set … encap-mode`: "none" or "basic".
 func (p *PF) SetEncap(mode string) error {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
-	switch to := mode == "basic"; {
-	case mode != "none" && mode != "basic":
-		return denied(unix.EINVAL, "Unknown encap mode")
-	case to == p.encap:
-		return nil
-	case p.blockEncap > 0:
-		return denied(unix.EOPNOTSUPP, "Can't set encapsulation when IPsec SA and/or policies are configured")
-	case p.users > 0:
-		return denied(unix.EOPNOTSUPP, "Can't set encapsulation when flows are configured")
-	default:
-		p.encap = to
-		return nil
+	to := mode == "basic"
+	if p.switchdev && to != p.encap {
+		switch {
+		case p.users > 0:
+			return p.deny("encap mode", unix.EOPNOTSUPP, "Can't set encapsulation when flows are configured")
+		case p.blockEncap > 0:
+			return p.deny("encap mode", unix.EOPNOTSUPP, "Can't set encapsulation when IPsec SA and/or policies are configured")
+		}
 	}
+	p.encap = to
+	return nil
 }
 
 // SetSteering is `devlink dev param set … flow_steering_mode`: "dmfs" or "smfs".
@@ -66,26 +65,30 @@ func (p *PF) SetSteering(mode string) error {
 	defer p.host.mu.Unlock()
 	switch {
 	case mode != "dmfs" && mode != "smfs":
-		return denied(unix.EINVAL, "Bad parameter: supported values are [\"dmfs\", \"smfs\"]")
+		return p.deny("steering mode", unix.EINVAL, "Bad parameter: supported values are [\"dmfs\", \"smfs\"]")
 	case mode == "smfs" && p.switchdev:
-		return denied(unix.EOPNOTSUPP, "Software managed steering is not supported when eswitch offloads enabled.")
+		return p.deny("steering mode", unix.EOPNOTSUPP, "Software managed steering is not supported when eswitch offloads enabled.")
 	}
 	p.smfs = mode == "smfs"
 	return nil
 }
 
-// SetVFIPsec is `devlink port function set … ipsec_packet enable` for one
-// function, or disable.
-func (p *PF) SetVFIPsec(on bool) error {
+// SetVFIPsec is `devlink port function set …`: capability is "ipsec_packet" or
+// "ipsec_crypto". The refusal has no text.
+func (p *PF) SetVFIPsec(vf int, capability string, on bool) error {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
+	name := fmt.Sprintf("%d %s", vf, capability)
 	switch {
-	case !on && p.vfIPsec > 0:
-		p.vfIPsec--
-	case on && p.objects > 0:
-		return denied(unix.EBUSY, "Fail to set IPsec packet offload: the PF has IPsec objects")
+	case p.vfIPsec[name] == on:
+		return nil
+	case len(p.vfIPsec) == 0 && p.objects > 0:
+		p.refused("VF function", &refusal{errno: unix.EBUSY, why: "the PF has IPsec objects"})
+		return unix.EBUSY
 	case on:
-		p.vfIPsec++
+		p.vfIPsec[name] = true
+	default:
+		delete(p.vfIPsec, name)
 	}
 	return nil
 }
@@ -106,7 +109,7 @@ func (p *PF) SetUp(up bool) {
 	if p.up = up; up {
 		return
 	}
-	p.tell("admin down")
+	p.tell("admin down flushes %d states and %d policies", len(p.sas), len(p.policies))
 	for _, s := range h.states() {
 		if s.dev != nil && s.dev.pf == p {
 			_ = h.deleteState(s.ID())

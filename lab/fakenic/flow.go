@@ -3,6 +3,7 @@
 package fakenic
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -11,24 +12,65 @@ import (
 	"ovs-ipsec-offload/tc"
 )
 
-// Tunnel is what a VXLAN packet carries outside: the pair's addresses and port.
-type Tunnel struct {
-	Src, Dst netip.Addr
-	Port     uint16
-	VNI      uint32
-}
-
-// Rule is a TC flower rule. Dev is the device whose ingress it is on.
-//
-// A rule on a representor with Encap sends out of the tunnel device; one on a
-// tunnel device with Decap takes the header off; one on the PF itself does
-// neither.
+// Rule is a TC flower rule on the ingress of a device. What is zero is not
+// matched.
 type Rule struct {
 	Dev     int
-	Encap   *Tunnel
-	Decap   *Tunnel // Src is the peer's address, Dst ours
-	Outputs int     // 0: one
+	Pref    uint16 // smaller goes first
+	Family  int    // 4, 6
+	Dst     netip.Addr
+	Outer   *Tunnel // on a tunnel device: Src is the peer's address, Dst ours
+	Actions []Action
 	SkipSW  bool
+}
+
+// Action is what a rule does: one of the fields is set, or none for drop.
+type Action struct {
+	Encap    *Tunnel // what the next output to a tunnel device puts around a frame
+	Decap    bool
+	Redirect int // to this device
+	Mirror   int // a copy to this device
+}
+
+// EncapRule returns the rule by which OVS sends a VM's frames into a tunnel.
+func EncapRule(representor, tunnelDev int, t Tunnel) Rule {
+	return Rule{Dev: representor, Actions: []Action{{Encap: &t}, {Redirect: tunnelDev}}}
+}
+
+// DecapRule returns the rule by which OVS hands a tunnel's frames to a VM.
+func DecapRule(tunnelDev, representor int, t Tunnel) Rule {
+	return Rule{Dev: tunnelDev, Outer: &t, Actions: []Action{{Decap: true}, {Redirect: representor}}}
+}
+
+// encap returns what the rule puts around a frame, or nil.
+func (r *Rule) encap() *Tunnel {
+	for _, a := range r.Actions {
+		if a.Encap != nil {
+			return a.Encap
+		}
+	}
+	return nil
+}
+
+func (r *Rule) outputs() (n int) {
+	for _, a := range r.Actions {
+		if a.Redirect != 0 || a.Mirror != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Rule) match(f Frame) bool {
+	switch {
+	case r.Family == 4 && !f.Dst.Is4() || r.Family == 6 && !f.Dst.Is6():
+		return false
+	case r.Dst.IsValid() && r.Dst != f.Dst:
+		return false
+	case r.Outer == nil:
+		return true
+	}
+	return f.VXLAN && *r.Outer == Tunnel{f.Src, f.Dst, f.DstPort, f.VNI}
 }
 
 // flow is a rule in software, with what the NICs made of it.
@@ -50,42 +92,21 @@ func (h *Host) AddRule(r Rule) (id FlowID, inHW int, err error) {
 	defer h.mu.Unlock()
 	h.nextFlow++
 	f := &flow{Rule: r, id: h.nextFlow}
-	last := unix.Errno(unix.EOPNOTSUPP)
+	last := &refusal{errno: unix.EOPNOTSUPP}
 	for _, p := range h.takers(r.Dev) {
-		if errno := p.offload(f); errno != 0 {
-			last = errno
-		} else {
-			f.on = append(f.on, p)
+		if no := p.offload(f); no != nil {
+			p.refused("flow add", no)
+			last = no
+			continue
 		}
+		f.on = append(f.on, p)
 	}
 	if r.SkipSW && len(f.on) == 0 {
-		return 0, 0, last
+		return 0, 0, last.errno
 	}
 	h.flows = append(h.flows, f)
+	slices.SortStableFunc(h.flows, func(a, b *flow) int { return cmp.Compare(a.Pref, b.Pref) })
 	return FlowID(f.id), len(f.on), nil
-}
-
-// Representor returns the index of the representor behind which a VM sends from
-// src: on the NIC that holds the address, else on the first one; 0 if there is none.
-func (h *Host) Representor(src netip.Addr) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	first, holder := 0, 0
-	for _, a := range h.addrs {
-		if a.prefix.Addr() == src {
-			holder = a.dev
-		}
-	}
-	for i, l := range h.links {
-		switch {
-		case l.pf == nil:
-		case l.pf.ifindex == holder:
-			return i
-		case first == 0 || i < first:
-			first = i
-		}
-	}
-	return first
 }
 
 // takers returns the NICs that are offered the rules of a device: a tunnel's
@@ -103,63 +124,91 @@ func (h *Host) takers(dev int) []*PF {
 	return nil
 }
 
-// offload is mlx5e_configure_flower: 0 when the NIC takes the rule.
-func (p *PF) offload(f *flow) unix.Errno {
-	onPF := f.Dev == p.ifindex
-	l := p.host.links[f.Dev]
+// offload is mlx5e_configure_flower; nil when the NIC takes the rule.
+func (p *PF) offload(f *flow) *refusal {
+	l, onPF := p.host.links[f.Dev], f.Dev == p.ifindex
 	switch {
 	case l.pf == nil && !p.tc, l.pf != nil && l.tcOff:
-		return unix.EOPNOTSUPP
-	case (f.Encap != nil || f.Decap != nil) && !p.encap:
-		return unix.EOPNOTSUPP
+		return &refusal{errno: unix.EOPNOTSUPP, why: "hw-tc-offload is off"}
+	case !p.knows(&f.Rule):
+		return &refusal{errno: unix.EOPNOTSUPP, why: "not in this device's words"}
 	case onPF && p.blockTC > 0:
-		return unix.EBUSY
+		return &refusal{errno: unix.EBUSY, why: "IPsec is offloaded on this device"}
 	case !onPF && !p.switchdev:
-		return unix.EOPNOTSUPP
+		return &refusal{errno: unix.EOPNOTSUPP, why: "eswitch mode is legacy"}
 	}
-	f.ipsec = f.Encap != nil && p.switchdev && p.tables[tableTX].refs > 0
-	if f.ipsec && f.Outputs > 1 {
-		return unix.EOPNOTSUPP // esw_flow_dests_fwd_ipsec_check
+	f.ipsec = f.encap() != nil && p.switchdev && p.tables[tableTX].refs > 0
+	if f.ipsec && f.outputs() > 1 { // esw_flow_dests_fwd_ipsec_check
+		return &refusal{errno: unix.EOPNOTSUPP, why: "encap beside another destination"}
 	}
-	if p.users++; p.users == 1 {
+	p.countFlow(f, 1)
+	return nil
+}
+
+// knows tells whether the NIC can carry out a rule's actions: none on tunnels
+// with encap-mode none, and no output to a device that is not on its switch.
+func (p *PF) knows(r *Rule) bool {
+	encap := false
+	for _, a := range r.Actions {
+		if (a.Encap != nil || a.Decap) && !p.encap {
+			return false
+		}
+		encap = encap || a.Encap != nil
+		dev := cmp.Or(a.Redirect, a.Mirror)
+		l := p.host.links[dev]
+		if dev != 0 && dev != p.ifindex && l.pf != p && !(l.kind == "vxlan" && encap) {
+			return false
+		}
+	}
+	return true
+}
+
+// countFlow is mlx5_esw_get and mlx5_esw_put, and block B.
+func (p *PF) countFlow(f *flow, n int) {
+	was := p.users
+	p.users += n
+	if p.host.links[f.Dev].pf == nil {
+		p.uplinkUsers += n
+	}
+	if f.Dev == p.ifindex {
+		p.blockIPsec += n
+	}
+	switch {
+	case was == 0:
 		p.tell("first flow offloaded")
+	case p.users == 0:
+		p.tell("last flow gone")
 	}
-	if onPF {
-		p.blockIPsec++
-	}
-	return 0
 }
 
 // DeleteRule deletes a rule.
 func (h *Host) DeleteRule(id FlowID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.IndexFunc(h.flows, func(f *flow) bool { return f.id == int(id) })
-	if i < 0 {
-		return unix.ENOENT
+	for _, f := range h.flows {
+		if f.id == int(id) {
+			h.deleteFlow(f)
+			return nil
+		}
 	}
-	h.deleteFlow(h.flows[i])
-	return nil
+	return unix.ENOENT
 }
 
-// DeleteRules deletes every rule, as the end of ovs-vswitchd's datapath does.
-func (h *Host) DeleteRules() {
+// DeleteRules deletes the rules of a device with that pref, 0 for all.
+func (h *Host) DeleteRules(dev int, pref uint16) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, f := range slices.Clone(h.flows) {
-		h.deleteFlow(f)
+		if f.Dev == dev && (pref == 0 || f.Pref == pref) {
+			h.deleteFlow(f)
+		}
 	}
 }
 
 func (h *Host) deleteFlow(f *flow) {
 	h.flows = slices.DeleteFunc(h.flows, func(x *flow) bool { return x == f })
 	for _, p := range f.on {
-		if p.users--; p.users == 0 {
-			p.tell("last flow gone")
-		}
-		if f.Dev == p.ifindex {
-			p.blockIPsec--
-		}
+		p.countFlow(f, -1)
 	}
 }
 
@@ -198,16 +247,39 @@ func (h *Host) Offloaded(ctx context.Context, ifindexes []int) (tc.Report, error
 	return r, nil
 }
 
-// Tunnels returns what the offloaded encap rules send, in the order in which
-// the rules were made.
+// Tunnels returns what the encap rules in hardware put around frames, in the
+// order of the rules.
 func (h *Host) Tunnels() []Tunnel {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var ts []Tunnel
 	for _, f := range h.flows {
-		if f.Encap != nil && len(f.on) > 0 {
-			ts = append(ts, *f.Encap)
+		if t := f.encap(); t != nil && len(f.on) > 0 {
+			ts = append(ts, *t)
 		}
 	}
 	return ts
+}
+
+// Representor returns the index of the representor behind which a VM sends from
+// src: on the NIC that holds the address, else on the first one; 0 if there is none.
+func (h *Host) Representor(src netip.Addr) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first, holder := 0, 0
+	for _, a := range h.addrs {
+		if a.prefix.Addr() == src {
+			holder = a.dev
+		}
+	}
+	for i, l := range h.links {
+		switch {
+		case l.pf == nil:
+		case l.pf.ifindex == holder:
+			return i
+		case first == 0 || i < first:
+			first = i
+		}
+	}
+	return first
 }

@@ -38,12 +38,11 @@ type Host struct {
 // link is a device that is not a PF.
 type link struct {
 	devlink.Link
-	kind   string // IFLA_INFO_KIND
-	port   uint16 // of a VXLAN device
-	ours   bool   // made by Open vSwitch
-	pf     *PF    // of a representor
-	tcOff  bool   // hw-tc-offload is off
-	absent bool   // removed
+	kind  string // IFLA_INFO_KIND
+	port  uint16 // of a VXLAN device
+	ours  bool   // made by Open vSwitch
+	pf    *PF    // of a representor
+	tcOff bool   // hw-tc-offload is off
 }
 
 type address struct {
@@ -90,6 +89,22 @@ func (h *Host) AddLink(name string, ifindex int, kind string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.links[ifindex] = link{Link: devlink.Link{Ifindex: ifindex, Name: name}, kind: kind}
+}
+
+// AddRepresentor adds one more representor to a PF.
+func (h *Host) AddRepresentor(p *PF, name string, ifindex int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links[ifindex] = link{Link: devlink.Link{Ifindex: ifindex, Name: name}, pf: p}
+}
+
+// SetTC is `ethtool -K DEV hw-tc-offload` for a representor. It always goes.
+func (h *Host) SetTC(ifindex int, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.links[ifindex]
+	l.tcOff = !on
+	h.links[ifindex] = l
 }
 
 // AddVXLAN adds a VXLAN device; ours says that it is one of Open vSwitch's.

@@ -126,23 +126,24 @@ func (h *Host) copyKey(s xfrm.SA) xfrm.SA {
 
 // notOffload is what xfrm.Client makes of a kernel that takes an object and
 // does not offload it: the object stands in software for a moment and is then
-// removed again. What an update replaced is gone with it.
+// removed again. Operations that add nothing are carried out.
 func (h *Host) notOffload(op xfrm.Op) error {
-	soft := op
-	back := xfrm.Op{Kind: xfrm.DeletePolicy, Policy: op.Policy}
-	if op.SA != nil {
+	soft, back := op, xfrm.Op{Kind: xfrm.DeletePolicy, Policy: op.Policy}
+	switch op.Kind {
+	case xfrm.AddSA:
 		s := *op.SA
 		s.Offload = xfrm.Offload{}
 		soft.SA, back = &s, xfrm.Op{Kind: xfrm.DeleteSA, SA: op.SA}
-	} else {
+	case xfrm.AddPolicy:
 		p := *op.Policy
 		p.Offload = xfrm.Offload{}
 		soft.Policy = &p
+	default:
+		return h.carryOut(op)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.change(soft)
-	if r != nil || op.Kind == xfrm.DeleteSA || op.Kind == xfrm.DeletePolicy {
+	if r := h.change(soft); r != nil {
 		return opError(op, r)
 	}
 	_ = h.change(back)

@@ -4,6 +4,11 @@ package fakenic
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"ovs-ipsec-offload/devlink"
 )
@@ -36,7 +41,7 @@ type PF struct {
 	encap     bool // encap-mode basic
 	smfs      bool
 	multiport bool
-	vfIPsec   int // functions with IPsec enabled
+	vfIPsec   map[string]bool // capabilities of functions that are on, as "0 ipsec_packet"
 	knobs     Knobs
 
 	tables  [tables]table
@@ -44,9 +49,11 @@ type PF struct {
 	// mlx5: num_block_tc, num_block_ipsec, num_block_mode, num_block_encap
 	blockTC, blockIPsec, blockMode, blockEncap int
 	users                                      int // mlx5: user_count, offloaded flows
+	uplinkUsers                                int // of those, held by the PF or a tunnel device
 	sas                                        []*devSA
 	policies                                   []*devPolicy
 	count                                      Counters
+	fragments                                  map[datagram]bool
 	log                                        []string
 }
 
@@ -57,12 +64,13 @@ type Counters struct {
 	TXBlocked, RXBlocked       int
 	TXSAMiss, RXSAMiss         int
 	RXAuthFail, RXMismatch     int
+	RXReplay                   int
 	FDBEncap, FDBDecap         int
 }
 
 func newPF(h *Host, name string, ifindex int) *PF {
 	return &PF{host: h, name: name, ifindex: ifindex, handle: fmt.Sprintf("pci/0000:%02x:00.0", ifindex),
-		up: true, esp: true, tc: true, switchdev: true, encap: true, knobs: Knobs{MaxRXSA: 2047}}
+		up: true, esp: true, tc: true, switchdev: true, encap: true, knobs: Knobs{MaxRXSA: 2047}, vfIPsec: map[string]bool{}, fragments: map[datagram]bool{}}
 }
 
 // Ifindex returns the index of the netdev.
@@ -99,13 +107,19 @@ type Tables struct {
 	TXStates, RXStates     int
 	TXPolicies, RXPolicies int
 	OffloadedFlows         int
+
+	Mode, Encap, Steering                          string
+	BlockMode, BlockEncap, BlockTC, BlockIPsec, VF int // what excludes what
 }
 
 // Tables returns the NIC's tables and what stands in them.
 func (p *PF) Tables() Tables {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
-	s := Tables{TXRefs: p.tables[tableTX].refs, RXRefs: p.tables[tableRX].refs + p.tables[tableRX6].refs, OffloadedFlows: p.users}
+	s := Tables{TXRefs: p.tables[tableTX].refs, RXRefs: p.tables[tableRX].refs + p.tables[tableRX6].refs, OffloadedFlows: p.users,
+		BlockMode: p.blockMode, BlockEncap: p.blockEncap, BlockTC: p.blockTC, BlockIPsec: p.blockIPsec, VF: len(p.vfIPsec)}
+	f := p.facts()
+	s.Mode, s.Encap, s.Steering = f.EswitchMode, f.EncapMode, f.Steering
 	for i := range p.tables {
 		if p.tables[i].refs > 0 && i == tableTX {
 			s.TXTables++
@@ -130,12 +144,37 @@ func (p *PF) Tables() Tables {
 	return s
 }
 
-// SetFeatures sets the ethtool features esp-hw-offload and hw-tc-offload.
-// Unlike ethtool it asks nobody: it stands for what a driver found at start.
-func (p *PF) SetFeatures(esp, tc bool) {
+// SetESP sets the ethtool feature esp-hw-offload, which is what the driver found
+// at start.
+func (p *PF) SetESP(on bool) {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
-	p.esp, p.tc = esp, tc
+	p.esp = on
+}
+
+// SetTC is `ethtool -K PF hw-tc-offload`. It stays on while rules of the PF or of
+// tunnel devices are in hardware; rules of representors do not keep it on.
+func (p *PF) SetTC(on bool) error {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	if !on && p.uplinkUsers > 0 {
+		p.refused("hw-tc-offload off", &refusal{errno: unix.EINVAL, why: "filters are offloaded"})
+		return unix.EINVAL
+	}
+	p.tc = on
+	return nil
+}
+
+// StatNames returns the names of mlx5's counters that `ethtool -S` shows.
+func (p *PF) StatNames() []string {
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	names := []string{"ipsec_rx_pkts", "ipsec_rx_bytes", "ipsec_rx_drop_pkts", "ipsec_rx_drop_bytes",
+		"ipsec_tx_pkts", "ipsec_tx_bytes", "ipsec_tx_drop_pkts", "ipsec_tx_drop_bytes"}
+	if p.knobs.AfterDecrypt {
+		names = append(names, "ipsec_rx_drop_mismatch_sa_sel")
+	}
+	return names
 }
 
 // SetMaster enslaves the PF to a device, or frees it ("").
@@ -159,10 +198,20 @@ func (p *PF) facts() devlink.PF {
 	if p.smfs {
 		f.Steering = "smfs"
 	}
-	for n := range p.vfIPsec {
-		f.VFIPsec = append(f.VFIPsec, fmt.Sprintf("%s/%d", p.handle, n+1))
+	for _, c := range slices.Sorted(maps.Keys(p.vfIPsec)) {
+		f.VFIPsec = append(f.VFIPsec, p.handle+"/"+strings.Fields(c)[0])
 	}
+	f.VFIPsec = slices.Compact(f.VFIPsec)
 	return f
+}
+
+// refused notes a refusal in the NIC's own log.
+func (p *PF) refused(what string, r *refusal) {
+	why := r.why
+	if r.text != "" {
+		why = strings.TrimPrefix(r.text, driver)
+	}
+	p.tell("%s", strings.TrimSuffix(fmt.Sprintf("refused %s %s: %s", what, unix.ErrnoName(r.errno), why), ": "))
 }
 
 func (p *PF) tell(format string, args ...any) {

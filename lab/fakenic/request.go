@@ -4,7 +4,6 @@ package fakenic
 
 import (
 	"math"
-	"net/netip"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -19,25 +18,37 @@ type State struct {
 // Odd is what makes a state unlike those that an xfrm.SA stands for. The zero
 // value makes it like them.
 type Odd struct {
-	Proto      uint8  // IP protocol; 0: ESP
-	Cipher     string // "" for rfc4106(gcm(aes)); anything else is not AEAD
-	Auth       bool   // an authentication algorithm of its own
-	Compressed bool
-	Encap      bool // ESP in UDP
-	TFC        bool // traffic flow confidentiality padding
-	Geniv      string
-	ICVBits    int    // 0: 128
-	KeyBits    int    // with the salt; 0: 288
-	Mode       string // "beet" and others; "" for SA.Mode
-	Crypto     bool   // crypto offload only
-	Upper      Upper
-	Limits     *Limits // nil: none
+	Proto   uint8            // IP protocol; 0: ESP
+	Cipher  string           // "" for rfc4106(gcm(aes)); anything else is not AEAD
+	Auth    bool             // an authentication algorithm of its own
+	Encap   bool             // ESP in UDP
+	ICVBits int              // 0: 128
+	KeyBits int              // with the salt; 0: 288
+	Print   xfrm.Fingerprint // of a key of another length
+	Mode    string           // "beet" and others; "" for SA.Mode
+	Crypto  bool             // crypto offload only
+	Upper   Upper
+	Limits  *Limits // nil: none
+}
+
+// print returns the name of the state's key.
+func (s *State) print() xfrm.Fingerprint {
+	if s.Key.Empty() {
+		return s.Odd.Print
+	}
+	return s.Key.Fingerprint()
 }
 
 // Upper is the part of a selector above IP. A port of 0 matches any.
 type Upper struct {
 	Proto            uint8
 	SrcPort, DstPort uint16
+}
+
+func upperOf(s xfrm.Selector) Upper { return Upper{s.Proto, s.SrcPort, s.DstPort} }
+
+func (u Upper) match(t tuple) bool {
+	return (u.Proto == 0 || u.Proto == t.proto) && (u.SrcPort == 0 || u.SrcPort == t.sport) && (u.DstPort == 0 || u.DstPort == t.dport)
 }
 
 // Limits are the byte and packet limits of a state.
@@ -70,22 +81,3 @@ func (r *Request) reqid() uint32 {
 
 // v6 tells the family of a policy.
 func (r *Request) v6() bool { return r.Sel.Dst.Addr().Is6() }
-
-// tuple is what the tables see of a packet.
-type tuple struct {
-	src, dst     netip.Addr
-	proto        uint8
-	sport, dport uint16
-	spi          uint32
-}
-
-const (
-	protoUDP = 17
-	protoESP = 50
-)
-
-func (u Upper) match(t tuple) bool {
-	return (u.Proto == 0 || u.Proto == t.proto) && (u.SrcPort == 0 || u.SrcPort == t.sport) && (u.DstPort == 0 || u.DstPort == t.dport)
-}
-
-func upperOf(s xfrm.Selector) Upper { return Upper{s.Proto, s.SrcPort, s.DstPort} }

@@ -22,16 +22,17 @@ type table struct {
 type refusal struct {
 	errno unix.Errno
 	text  string // its own words, or "" for the general ones
+	why   string // for the NIC's log, where text says nothing
 }
 
 // tryLock is mlx5_esw_try_lock.
 func (p *PF) tryLock() *refusal {
 	if p.knobs.FailEINVAL > 0 {
 		p.knobs.FailEINVAL--
-		return &refusal{errno: unix.EINVAL}
+		return &refusal{errno: unix.EINVAL, why: "eswitch lock is taken"}
 	}
 	if p.users > 0 {
-		return &refusal{errno: unix.EBUSY}
+		return &refusal{errno: unix.EBUSY, why: "flows are offloaded"}
 	}
 	return nil
 }
@@ -93,8 +94,8 @@ func (p *PF) putTable(t *table) {
 
 // getObject is mlx5_eswitch_block_ipsec.
 func (p *PF) getObject() *refusal {
-	if p.vfIPsec > 0 {
-		return &refusal{errno: unix.EBUSY}
+	if len(p.vfIPsec) > 0 {
+		return &refusal{errno: unix.EBUSY, why: "a VF has IPsec enabled"}
 	}
 	p.objects++
 	return nil
@@ -105,7 +106,7 @@ func (p *PF) putObject() { p.objects-- }
 // getNoPFRules is mlx5e_ipsec_block_tc_offload.
 func (p *PF) getNoPFRules() *refusal {
 	if p.blockIPsec > 0 {
-		return &refusal{errno: unix.EBUSY}
+		return &refusal{errno: unix.EBUSY, why: "the PF itself has offloaded filters"}
 	}
 	p.blockTC++
 	return nil

@@ -41,8 +41,6 @@ func algoFault(s *State) string {
 		return "Cannot offload authenticated xfrm states"
 	case s.Cipher != "":
 		return "Only AES-GCM-ICV16 xfrm state may be offloaded"
-	case s.Compressed:
-		return "Cannot offload compressed xfrm states"
 	case s.Proto != 0 && s.Proto != protoESP:
 		return "Only ESP xfrm state may be offloaded"
 	case s.Encap:
@@ -58,10 +56,6 @@ func aeadFault(s *State) string {
 	switch {
 	case s.KeyBits != 0 && s.KeyBits != 160 && s.KeyBits != 288:
 		return "Cannot offload xfrm states with AEAD key length other than 128/256 bit"
-	case s.TFC:
-		return "Cannot offload xfrm states with tfc padding"
-	case s.Geniv != "" && s.Geniv != "seqiv":
-		return "Cannot offload xfrm states with geniv other than seqiv"
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ type place struct {
 func (s *state) dump() xfrm.SA {
 	a := s.SA
 	a.Key = xfrm.Key{}
-	a.KeyPrint = s.Key.Fingerprint()
+	a.KeyPrint = s.print()
 	a.Exotic = s.Odd != Odd{}
 	if s.dev != nil {
 		a.Stats = s.dev.stats
@@ -64,7 +64,7 @@ func (h *Host) addState(s *State) *refusal {
 	}
 	h.sad[s.ID()] = n
 	if s.Dir == xfrm.Out {
-		h.sent[n.Key.Fingerprint()]++
+		h.sent[n.print()]++
 	}
 	return nil
 }
@@ -84,6 +84,27 @@ func (h *Host) offloader(s *State) (*PF, *refusal) {
 		return nil, &refusal{errno: unix.EINVAL}
 	}
 	return p, nil
+}
+
+// updateState is xfrm_state_update: a new state goes to the device and is thrown
+// away, and the one that stands keeps its key.
+func (h *Host) updateState(s *State) *refusal {
+	if s.Offload.Ifindex != 0 {
+		p, r := h.offloader(s)
+		if r == nil && p != nil {
+			var a *devSA
+			if a, r = p.addSA(s); r == nil {
+				p.deleteSA(a)
+			}
+		}
+		if r != nil {
+			return r
+		}
+	}
+	if _, is := h.sad[s.ID()]; !is {
+		return &refusal{errno: unix.ESRCH}
+	}
+	return nil
 }
 
 func (h *Host) dropState(s *state) {
@@ -112,7 +133,7 @@ func (h *Host) addPolicy(r *Request, replace bool) *refusal {
 		case p == nil && !is:
 			return &refusal{errno: unix.EINVAL}
 		case p == nil || !p.esp:
-			return &refusal{unix.EINVAL, "Policy offload is not supported"}
+			return &refusal{errno: unix.EINVAL, text: "Policy offload is not supported"}
 		}
 		var no *refusal
 		if n.dev, no = p.addPolicy(r); no != nil {
@@ -176,11 +197,26 @@ func (h *Host) AddState(s State) error {
 	return opError(xfrm.Op{Kind: xfrm.AddSA, SA: &s.SA}, h.addState(&s))
 }
 
+// UpdateState is `ip xfrm state update`.
+func (h *Host) UpdateState(s State) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return opError(xfrm.Op{Kind: xfrm.AddSA, SA: &s.SA}, h.updateState(&s))
+}
+
 // AddPolicy adds a policy of any kind, as `ip xfrm policy add` does.
 func (h *Host) AddPolicy(r Request) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return opError(xfrm.Op{Kind: xfrm.AddPolicy, Policy: &r.Policy}, h.addPolicy(&r, false))
+}
+
+// UpdatePolicy adds a policy or takes the place of one, as `ip xfrm policy
+// update` does.
+func (h *Host) UpdatePolicy(r Request) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return opError(xfrm.Op{Kind: xfrm.UpdatePolicy, Policy: &r.Policy}, h.addPolicy(&r, true))
 }
 
 // FlushStates is `ip xfrm state flush`.
