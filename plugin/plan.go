@@ -22,9 +22,6 @@ func MakePlan(in Intent, ob Observed) Plan {
 		if in.Pairs[i].Want == Encrypt && p.now.fateOf(in.Pairs[i].Pair, true) == encrypted {
 			p.plan.Encrypted++
 		}
-		if in.Pairs[i].Want == Encrypt && p.now.fateOf(in.Pairs[i].Pair, true) == encrypted {
-			p.plan.Encrypted++
-		}
 	}
 	for i := range ob.SAs {
 		p.reqids[ob.SAs[i].Reqid] = true
