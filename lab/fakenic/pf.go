@@ -211,7 +211,16 @@ func (p *PF) refused(what string, r *refusal) {
 	if r.text != "" {
 		why = strings.TrimPrefix(r.text, driver)
 	}
-	p.tell("%s", strings.TrimSuffix(fmt.Sprintf("refused %s %s: %s", what, unix.ErrnoName(r.errno), why), ": "))
+	p.tell("%s", strings.TrimSuffix(fmt.Sprintf("refused %s %s: %s", what, ErrnoName(r.errno), why), ": "))
+}
+
+// ErrnoName returns the name of an error number; of two names the one that the
+// drivers use.
+func ErrnoName(e unix.Errno) string {
+	if e == unix.EOPNOTSUPP {
+		return "EOPNOTSUPP"
+	}
+	return unix.ErrnoName(e)
 }
 
 func (p *PF) tell(format string, args ...any) {
