@@ -44,6 +44,7 @@ func (p *PF) carry(f *flow, inner Frame) (fates []Fate, done bool) {
 		switch {
 		case a.Encap != nil:
 			encap = a.Encap
+			continue
 		case dev == p.ifindex:
 			fates = append(fates, p.transmit(inner, false))
 		case dev != 0 && p.host.links[dev].kind == "vxlan":
