@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Lock is held until Release, or until the process ends, however it ends.
+// A Lock is held until Close, or until the process ends, however it ends.
 type Lock struct {
 	f *os.File
 }
@@ -37,9 +37,9 @@ func Acquire(path string, waiting func()) (*Lock, error) {
 	return &Lock{f: f}, nil
 }
 
-// Release gives the lock back. The file stays: removing it would let two
+// Close gives the lock back. The file stays: removing it would let two
 // holders lock two files of the same name.
-func (l *Lock) Release() error {
+func (l *Lock) Close() error {
 	return l.f.Close()
 }
 

@@ -31,11 +31,11 @@ func TestSecondWaitsForFirst(t *testing.T) {
 		t.Fatal("two hold the lock")
 	default:
 	}
-	if err := first.Release(); err != nil {
+	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	second := <-got
-	if err := second.Release(); err != nil {
+	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,7 +47,7 @@ func TestReleasedLockIsFree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Release(); err != nil {
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -32,7 +32,7 @@ func Main() {
 	}
 	// Without ports there is nobody to tell but the console.
 	fmt.Fprintln(os.Stderr, "lab: first process:", err)
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
 // An agent is the first process.
@@ -107,14 +107,14 @@ func (a *agent) obey() {
 			continue
 		}
 		a.stopped.Store(true)
-		os.WriteFile("/proc/sysrq-trigger", []byte("w"), 0) // tasks that wait in the kernel
+		_ = os.WriteFile("/proc/sysrq-trigger", []byte("w"), 0) // tasks that wait in the kernel
 		killOthers()
 	}
 }
 
 // killOthers ends every process but the first.
 func killOthers() {
-	unix.Kill(-1, unix.SIGKILL)
+	_ = unix.Kill(-1, unix.SIGKILL)
 }
 
 func readPlan() (Plan, error) {
@@ -202,7 +202,7 @@ func pipeTo(p *port) (*os.File, *sync.WaitGroup, error) {
 	var drained sync.WaitGroup
 	drained.Go(func() {
 		defer r.Close()
-		io.Copy(p, r)
+		_, _ = io.Copy(p, r) // ends when the host is gone, or nobody can write any more
 	})
 	return w, &drained, nil
 }

@@ -113,10 +113,10 @@ func TestPortDevicesGivesUp(t *testing.T) {
 
 func TestAddTree(t *testing.T) {
 	dir := t.TempDir()
-	os.MkdirAll(filepath.Join(dir, "sub"), 0o755)
-	os.WriteFile(filepath.Join(dir, "a"), []byte("A"), 0o600)
-	os.WriteFile(filepath.Join(dir, "sub/b"), []byte("B"), 0o644)
-	os.Symlink("/etc/passwd", filepath.Join(dir, "link"))
+	must(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("A"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "sub/b"), []byte("B"), 0o644))
+	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	if err := addTree(w, dir, OutPrefix); err != nil {
@@ -165,5 +165,13 @@ func TestEnvironment(t *testing.T) {
 	}
 	if !strings.HasPrefix(last["PATH"], "/lab/bin:") {
 		t.Errorf("PATH is %q", last["PATH"])
+	}
+}
+
+// must ends the test if preparing it failed.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

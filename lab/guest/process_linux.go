@@ -67,8 +67,12 @@ func run(p process) (code int, err error) {
 // lookPath finds a program by the PATH of the new process.
 func lookPath(name string, env []string) (string, error) {
 	for _, e := range env {
-		if value, ok := strings.CutPrefix(e, "PATH="); ok {
-			os.Setenv("PATH", value)
+		value, ok := strings.CutPrefix(e, "PATH=")
+		if !ok {
+			continue
+		}
+		if err := os.Setenv("PATH", value); err != nil {
+			return "", err
 		}
 	}
 	return exec.LookPath(name)

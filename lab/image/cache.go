@@ -114,7 +114,7 @@ func (c *Cache) Ensure(ctx context.Context, r Recipe) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Release()
+	defer lock.Close()
 	img, err = c.find(r, false)
 	if err == nil {
 		return img, nil
@@ -138,7 +138,7 @@ func (c *Cache) build(ctx context.Context, r Recipe) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build image: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // not there any more if all went well
 	begin := time.Now()
 	release, err := c.make(ctx, r, work, c.log)
 	if err != nil {
@@ -181,7 +181,7 @@ func (c *Cache) Prune(r Recipe) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	defer lock.Close()
 	for _, e := range glob(filepath.Join(c.dir, "image-*")) {
 		if e == c.path(r) {
 			continue

@@ -96,10 +96,10 @@ func TestBrokenImageIsMadeAgain(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, i *Image){
 		"disk cut off":    func(t *testing.T, i *Image) { write(t, i.Disk(), "") },
 		"disk changed":    func(t *testing.T, i *Image) { write(t, i.Disk(), "trixie root.exx4") },
-		"kernel missing":  func(t *testing.T, i *Image) { os.Remove(i.Kernel()) },
+		"kernel missing":  func(t *testing.T, i *Image) { must(t, os.Remove(i.Kernel())) },
 		"initrd changed":  func(t *testing.T, i *Image) { write(t, i.Initrd(), "x") },
-		"tree missing":    func(t *testing.T, i *Image) { os.RemoveAll(i.Tree()) },
-		"mark missing":    func(t *testing.T, i *Image) { os.Remove(filepath.Join(i.dir, markFile)) },
+		"tree missing":    func(t *testing.T, i *Image) { must(t, os.RemoveAll(i.Tree())) },
+		"mark missing":    func(t *testing.T, i *Image) { must(t, os.Remove(filepath.Join(i.dir, markFile))) },
 		"mark cut off":    func(t *testing.T, i *Image) { write(t, filepath.Join(i.dir, markFile), `{"Recipe":`) },
 		"mark of another": func(t *testing.T, i *Image) { write(t, filepath.Join(i.dir, markFile), `{"Recipe":"x"}`) },
 	} {
@@ -141,8 +141,8 @@ func TestVerifyReadsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.WriteFile(img.Disk(), []byte("trixie root.exx4"), 0o644) // same size
-	os.Chtimes(img.Disk(), st.ModTime(), st.ModTime())          // and time
+	must(t, os.WriteFile(img.Disk(), []byte("trixie root.exx4"), 0o644)) // same size
+	must(t, os.Chtimes(img.Disk(), st.ModTime(), st.ModTime()))          // and time
 	if _, err := c.Verify(DefaultRecipe()); err == nil {
 		t.Error("a changed disk was not noticed")
 	}
@@ -151,8 +151,8 @@ func TestVerifyReadsEverything(t *testing.T) {
 func TestFailedBuildLeavesNothing(t *testing.T) {
 	c, _, _ := testCache(t)
 	c.make = func(ctx context.Context, r Recipe, dir string, log io.Writer) (string, error) {
-		makeSmall(ctx, r, dir, log)
-		return "", errors.New("mirror is down")
+		_, err := makeSmall(ctx, r, dir, log)
+		return "", errors.Join(err, errors.New("mirror is down"))
 	}
 	_, err := c.Ensure(t.Context(), DefaultRecipe())
 	if err == nil || err.Error() != "build image: mirror is down" {
@@ -205,5 +205,13 @@ func TestDefaultDir(t *testing.T) {
 	}
 	if _, err := DefaultDir(func(string) string { return "" }); err == nil {
 		t.Error("no error without HOME")
+	}
+}
+
+// must ends the test if preparing it failed.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -35,7 +35,7 @@ func (c *Cache) Module(ctx context.Context, img *Image, dir, name string) (strin
 	if err != nil {
 		return "", err
 	}
-	defer lock.Release()
+	defer lock.Close()
 	if _, err := os.Stat(ko); err == nil {
 		return ko, nil
 	}
@@ -97,7 +97,7 @@ func compileModule(ctx context.Context, img *Image, src sources, ko string) erro
 	if err != nil {
 		return fmt.Errorf("compile kernel module: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	for name, text := range src {
 		if err := os.WriteFile(filepath.Join(work, name), text, 0o644); err != nil {
 			return fmt.Errorf("compile kernel module: %w", err)
@@ -121,7 +121,7 @@ func publish(from, to string) error {
 		return fmt.Errorf("store %s: %w", filepath.Base(to), err)
 	}
 	part := fmt.Sprintf("%s.%d", to, os.Getpid())
-	defer os.Remove(part)
+	defer func() { _ = os.Remove(part) }() // not there any more if all went well
 	if err := copyFile(part, from, 0o644); err != nil {
 		return fmt.Errorf("store %s: %w", filepath.Base(to), err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build lab
+//go:build selftest
 
 package selftest
 
@@ -141,8 +141,12 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			if len(machines) != 1 {
 				t.Fatalf("children %v, want QEMU alone", machines)
 			}
-			cmd.Process.Signal(c.signal)
-			cmd.Wait()
+			if err := cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil {
+				t.Error("the run succeeded")
+			}
 			if got := cmd.ProcessState.ExitCode(); got != c.code {
 				t.Errorf("exit code %d, want %d", got, c.code)
 			}

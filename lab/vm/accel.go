@@ -97,7 +97,7 @@ func decideAccel(ctx context.Context, device, verdict string, probe func(context
 // hostKey names what the verdict depends on: the host's kernel and QEMU.
 func hostKey(ctx context.Context) string {
 	var u unix.Utsname
-	unix.Uname(&u) // cannot fail with a valid pointer
+	_ = unix.Uname(&u) // cannot fail with a valid pointer
 	version, _ := exec.CommandContext(ctx, QEMU, "--version").Output()
 	sum := sha256.Sum256(append(u.Release[:], version...))
 	return hex.EncodeToString(sum[:8])

@@ -50,7 +50,7 @@ func TestPayload(t *testing.T) {
 	host := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(host, name)
-		os.MkdirAll(filepath.Dir(path), 0o755)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
 			t.Fatal(err)
 		}

@@ -94,10 +94,10 @@ func TestDecideAccel(t *testing.T) {
 			dir := t.TempDir()
 			verdict, device := filepath.Join(dir, "verdict"), filepath.Join(dir, "kvm")
 			if c.known != "" {
-				os.WriteFile(verdict, []byte(c.known), 0o644)
+				must(t, os.WriteFile(verdict, []byte(c.known), 0o644))
 			}
 			if c.device {
-				os.WriteFile(device, nil, 0o644)
+				must(t, os.WriteFile(device, nil, 0o644))
 			}
 			got, err := decideAccel(t.Context(), device, verdict, c.probe)
 			if got != c.want || err != nil {
@@ -117,7 +117,7 @@ func TestDecideAccel(t *testing.T) {
 func TestInterruptedProbeIsNotRemembered(t *testing.T) {
 	dir := t.TempDir()
 	device := filepath.Join(dir, "kvm")
-	os.WriteFile(device, nil, 0o644)
+	must(t, os.WriteFile(device, nil, 0o644))
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := decideAccel(ctx, device, filepath.Join(dir, "verdict"), func(context.Context) Accel {
 		cancel()
@@ -177,5 +177,13 @@ func TestExcerpt(t *testing.T) {
 	}
 	if got := Excerpt("", 30); got != "\n" && got != "" {
 		t.Errorf("empty log: %q", got)
+	}
+}
+
+// must ends the test if preparing it failed.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		defer lock.Release()
+		defer lock.Close()
 	}
 	code, err := runOnce(ctx, o)
 	var noBoot *NoBootError

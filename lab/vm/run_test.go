@@ -178,7 +178,9 @@ func TestFollowEndsWithTheContext(t *testing.T) {
 
 func TestKernelLogOfADeadMachineIsTheConsole(t *testing.T) {
 	f := newFake()
-	f.s.console.Write([]byte("Kernel panic\r\n"))
+	if _, err := f.s.console.Write([]byte("Kernel panic\r\n")); err != nil {
+		t.Fatal(err)
+	}
 	f.die(nil)
 	var crash *CrashError
 	if err := f.s.died(runningScript); !errors.As(err, &crash) || crash.KernelLog != "Kernel panic\n" {
@@ -241,7 +243,9 @@ func archive(t *testing.T, members ...[2]string) io.Reader {
 		if err := w.WriteHeader(&tar.Header{Name: m[0], Mode: 0o600, Size: int64(len(m[1]))}); err != nil {
 			t.Fatal(err)
 		}
-		w.Write([]byte(m[1]))
+		if _, err := w.Write([]byte(m[1])); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.Close()
 	return &buf
@@ -264,7 +268,7 @@ func TestResults(t *testing.T) {
 func TestResultsStayInTheirDirectory(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "out")
-	os.Mkdir(dir, 0o755)
+	must(t, os.Mkdir(dir, 0o755))
 	r := receiveResults(archive(t, [2]string{"out/../escaped", "text"}), dir)
 	if <-r.done; r.err == nil {
 		t.Error("no error")

@@ -68,7 +68,7 @@ func start(o Options, payload *os.File) (*session, error) {
 // listen starts what reads the machine's ports.
 func (s *session) listen() {
 	go func() {
-		io.Copy(s.console, s.ports[fdSerial])
+		_, _ = io.Copy(s.console, s.ports[fdSerial])
 		close(s.consoleDone)
 	}()
 	go s.stdout.copy(s.ports[fdStdout])
@@ -187,6 +187,6 @@ func startProcess(args []string, inherit []*os.File, terminal bool) (*process, e
 
 // kill ends QEMU and waits until it is gone.
 func (p *process) kill() {
-	p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.ended
 }

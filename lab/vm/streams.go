@@ -38,7 +38,7 @@ func (s *stream) copy(from io.Reader) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			s.to.Write(buf[:n])
+			_, _ = s.to.Write(buf[:n])
 			s.add(int64(n))
 		}
 		if err != nil {
@@ -115,7 +115,7 @@ func receiveResults(from io.Reader, dir string) *results {
 	go func() {
 		r.err = r.unpack(tar.NewReader(from), dir)
 		close(r.done)
-		io.Copy(io.Discard, from) // the archive's padding
+		_, _ = io.Copy(io.Discard, from) // the archive's padding
 	}()
 	return r
 }

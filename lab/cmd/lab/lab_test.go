@@ -73,10 +73,10 @@ func TestReadTestFlags(t *testing.T) {
 
 func TestFetchProfiles(t *testing.T) {
 	out, to := t.TempDir(), t.TempDir()
-	os.WriteFile(filepath.Join(out, "coverprofile"), []byte("mode: set\n"), 0o644)
-	os.Mkdir(filepath.Join(out, "gocoverdir"), 0o755)
-	os.WriteFile(filepath.Join(out, "gocoverdir", "covmeta"), []byte("meta"), 0o644)
-	os.Mkdir(filepath.Join(to, "d"), 0o755)
+	must(t, os.WriteFile(filepath.Join(out, "coverprofile"), []byte("mode: set\n"), 0o644))
+	must(t, os.Mkdir(filepath.Join(out, "gocoverdir"), 0o755))
+	must(t, os.WriteFile(filepath.Join(out, "gocoverdir", "covmeta"), []byte("meta"), 0o644))
+	must(t, os.Mkdir(filepath.Join(to, "d"), 0o755))
 	err := fetchProfiles(out, map[string]string{
 		"coverprofile": filepath.Join(to, "c.out"), "gocoverdir": filepath.Join(to, "d"), "trace": filepath.Join(to, "none"),
 	})
@@ -102,7 +102,7 @@ func TestScriptFile(t *testing.T) {
 		"empty":       {"", []string{"bash", "/lab/work/empty", "a b"}},
 	} {
 		path := filepath.Join(dir, name)
-		os.WriteFile(path, []byte(c.text), 0o600)
+		must(t, os.WriteFile(path, []byte(c.text), 0o600))
 		argv, file, err := scriptFile([]string{path, "a b"})
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestScriptFile(t *testing.T) {
 func TestBesideScript(t *testing.T) {
 	top, elsewhere := t.TempDir(), t.TempDir()
 	inside := filepath.Join(top, "lab", "scenarios")
-	os.MkdirAll(inside, 0o755)
+	must(t, os.MkdirAll(inside, 0o755))
 	for script, want := range map[string][]vm.File{
 		filepath.Join(inside, "s.sh"):    {{From: inside, To: "work"}},
 		filepath.Join(top, "s.sh"):       nil, // would bring the whole tree
@@ -141,7 +141,7 @@ func TestBesideScript(t *testing.T) {
 func TestExtraFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "f")
-	os.WriteFile(file, nil, 0o600)
+	must(t, os.WriteFile(file, nil, 0o600))
 	f := machineFlags{files: []string{file, file + ":sub/name"}}
 	got, err := f.extraFiles()
 	if err != nil {
@@ -211,7 +211,7 @@ func TestFlagsEndAtTheScript(t *testing.T) {
 
 func TestBadUse(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "s")
-	os.WriteFile(script, nil, 0o600)
+	must(t, os.WriteFile(script, nil, 0o600))
 	for _, c := range []struct {
 		args []string
 		want string
@@ -229,5 +229,13 @@ func TestBadUse(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: error %v, want %q", c.args, err, c.want)
 		}
+	}
+}
+
+// must ends the test if preparing it failed.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

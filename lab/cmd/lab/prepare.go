@@ -207,7 +207,7 @@ func buildDaemon(ctx context.Context, source string, log io.Writer) ([]vm.File, 
 	}
 	program := filepath.Join(dir, name)
 	part := fmt.Sprintf("%s.%d", program, os.Getpid())
-	defer os.Remove(part)
+	defer func() { _ = os.Remove(part) }() // not there any more if all went well
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", part, "./cmd/"+name)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")

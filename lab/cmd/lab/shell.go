@@ -60,7 +60,7 @@ func (f *runFlags) shell(ctx context.Context, source string) (int, error) {
 	o.Plan.Terminal = terminal(stdin, os.Getenv("TERM"))
 	o.Limits = vm.DefaultLimits(f.hypervisors, shellLimit)
 	// QEMU puts the terminal into raw mode and, being killed, leaves it so.
-	defer unix.IoctlSetTermios(stdin, unix.TCSETS, saved)
+	defer func() { _ = unix.IoctlSetTermios(stdin, unix.TCSETS, saved) }()
 	return boot(ctx, o)
 }
 
