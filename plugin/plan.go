@@ -90,21 +90,47 @@ func (p *planner) stick() {
 // usable tells whether a pair's PF may be touched.
 func (p *planner) usable(pf int) bool { return !p.plan.Stuck[pf] }
 
+// anchored is a bypass or a guard that has to stand.
+type anchored struct {
+	pair Pair // zero for a guard
+	pol  *xfrm.Policy
+}
+
 // anchor stands up bypasses and then guards. A bypass comes first, so that a
-// plain tunnel is not interrupted by the guard beside it.
+// plain tunnel is not interrupted by the guard beside it. What is added comes
+// before what moves from one NIC to another, so that the tables of the other
+// are held by then.
 func (p *planner) anchor() {
+	all := p.anchors()
+	for _, fresh := range []bool{true, false} {
+		for _, a := range all {
+			now, is := p.now.policies[placeOf(a.pol)]
+			switch {
+			case fresh == is:
+			case is && now.Offload != a.pol.Offload && p.holdsTable(now.Offload.Ifindex, now.Dir):
+				p.plan.Problems = append(p.plan.Problems, Problem{"GUARD_HELD", fmt.Sprintf(
+					"policy %s %s > %s belongs on another device now, and stays: it is all that keeps a table of PF %d while flows may be offloaded there; "+
+						"stop ovs-vswitchd, delete its tunnel devices and start it again", a.pol.Dir, a.pol.Sel.Src, a.pol.Sel.Dst, now.Offload.Ifindex)})
+			default:
+				p.ensure(Anchor, a.pair, a.pol, a.pair == Pair{})
+			}
+		}
+	}
+}
+
+// anchors returns the bypasses and guards of PFs that may be touched.
+func (p *planner) anchors() (all []anchored) {
 	for i := range p.in.Pairs {
 		if pi := &p.in.Pairs[i]; pi.Want == Clear && p.usable(pi.PF) && !p.ob.Held[pi.Pair] {
-			p.ensure(Anchor, pi.Pair, bypass(pi, xfrm.Out), false)
-			p.ensure(Anchor, pi.Pair, bypass(pi, xfrm.In), false)
+			all = append(all, anchored{pi.Pair, bypass(pi, xfrm.Out)}, anchored{pi.Pair, bypass(pi, xfrm.In)})
 		}
 	}
 	for _, g := range p.in.Guards {
 		if p.usable(g.PF) {
-			p.ensure(Anchor, Pair{}, guard(g, xfrm.Out), true)
-			p.ensure(Anchor, Pair{}, guard(g, xfrm.In), true)
+			all = append(all, anchored{pol: guard(g, xfrm.Out)}, anchored{pol: guard(g, xfrm.In)})
 		}
 	}
+	return all
 }
 
 // remake lets the NIC make its tables anew: every policy of ours moves to the

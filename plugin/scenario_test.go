@@ -473,7 +473,8 @@ func cmdKernel(r *rig, _ []string, out io.Writer) error {
 	return nil
 }
 
-// lose states|policies|guards|in PORT|out PORT: what a stranger's hand takes away.
+// lose states|policies|guards|guard ADDRESS|in PORT|out PORT: what a stranger's
+// hand takes away.
 func cmdLose(r *rig, args []string, _ io.Writer) error {
 	switch args[0] {
 	case "states":
@@ -482,8 +483,8 @@ func cmdLose(r *rig, args []string, _ io.Writer) error {
 	case "policies":
 		r.FlushPolicies()
 		return nil
-	case "guards":
-		return loseGuards(r)
+	case "guards", "guard":
+		return loseGuards(r, strings.Join(args[1:], ""))
 	}
 	k, can := r.OVS.Tunnel(args[1])
 	if !can {
@@ -501,13 +502,14 @@ func cmdLose(r *rig, args []string, _ io.Writer) error {
 	return fmt.Errorf("no SA %s of %s", args[0], args[1])
 }
 
-func loseGuards(r *rig) error {
+// loseGuards takes away the guards of an address, "" for all.
+func loseGuards(r *rig, address string) error {
 	policies, err := r.Policies(context.Background())
 	if err != nil {
 		return err
 	}
 	for i := range policies {
-		if p := &policies[i]; p.Priority == plugin.PriorityGuard {
+		if p := &policies[i]; p.Priority == plugin.PriorityGuard && (address == "" || p.Sel.Src.Addr().String() == address || p.Sel.Dst.Addr().String() == address) {
 			if err := r.Do(context.Background(), []xfrm.Op{{Kind: xfrm.DeletePolicy, Policy: p}})[0]; err != nil {
 				return err
 			}
