@@ -72,6 +72,38 @@ static int log_show(struct seq_file *s, void *v)
 }
 DEFINE_SHOW_ATTRIBUTE(log);
 
+/*
+ * ethtool asks how many counters there are, then for their names: the number
+ * must not change between, and rtnl is what ethtool holds. Not waited for,
+ * since who removes this file holds it too and waits for us.
+ */
+static ssize_t rx_policy_after_decrypt_write(struct file *file,
+					     const char __user *buf,
+					     size_t len, loff_t *pos)
+{
+	struct sim_pf *pf = ((struct seq_file *)file->private_data)->private;
+	bool on;
+	int err;
+
+	err = kstrtobool_from_user(buf, len, &on);
+	if (err)
+		return err;
+	if (!rtnl_trylock())
+		return restart_syscall();
+	WRITE_ONCE(pf->knobs.after_decrypt, on);
+	rtnl_unlock();
+	return len;
+}
+
+static int rx_policy_after_decrypt_show(struct seq_file *s, void *v)
+{
+	struct sim_pf *pf = s->private;
+
+	seq_printf(s, "%c\n", READ_ONCE(pf->knobs.after_decrypt) ? 'Y' : 'N');
+	return 0;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(rx_policy_after_decrypt);
+
 void sim_debugfs_add(struct sim_pf *pf)
 {
 	struct sim_knobs *k = &pf->knobs;
@@ -85,8 +117,8 @@ void sim_debugfs_add(struct sim_pf *pf)
 	debugfs_create_file("flows", 0444, d, pf, &flows_fops);
 	debugfs_create_file("log", 0444, d, pf, &log_fops);
 	debugfs_create_bool("strict_sa", 0644, d, &k->strict_sa);
-	debugfs_create_bool("rx_policy_after_decrypt", 0644, d,
-			    &k->after_decrypt);
+	debugfs_create_file("rx_policy_after_decrypt", 0644, d, pf,
+			    &rx_policy_after_decrypt_fops);
 	debugfs_create_bool("no_policy_priority", 0644, d, &k->no_priority);
 	debugfs_create_bool("no_fdb", 0644, d, &k->no_fdb);
 	debugfs_create_u32("max_rx_sa", 0644, d, &k->max_rx_sa);

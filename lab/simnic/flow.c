@@ -132,6 +132,11 @@ static int sim_flow_admit(struct sim_pf *pf, struct sim_flow *f,
 		*why = "eswitch mode is legacy";
 		return -EOPNOTSUPP;
 	}
+	if (pf->encap_mode == DEVLINK_ESWITCH_ENCAP_MODE_NONE &&
+	    sim_rule_reformats(f)) {
+		*why = "encap mode is none";
+		return -EOPNOTSUPP;	/* esw_create_offloads_fdb_tables() */
+	}
 	f->ipsec = sim_wants_ipsec(pf, f);
 	if (f->ipsec && sim_rule_outputs(f) > 1) {
 		*why = "encap beside another destination";

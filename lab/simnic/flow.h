@@ -88,5 +88,6 @@ int sim_rule_parse(struct sim_pf *pf, struct sim_flow *f,
 		   struct flow_rule *rule, struct netlink_ext_ack *extack);
 int sim_rule_outputs(const struct sim_flow *f);
 bool sim_rule_encaps(const struct sim_flow *f);
+bool sim_rule_reformats(const struct sim_flow *f);
 
 #endif

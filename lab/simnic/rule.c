@@ -106,28 +106,24 @@ static int sim_parse_match(struct sim_flow *f, struct flow_rule *rule,
 	return -EOPNOTSUPP;
 }
 
-/* Tables of an eswitch with encap-mode none neither encapsulate nor decapsulate. */
-static int sim_parse_tunnel(struct sim_pf *pf, struct sim_act *a,
-			    const struct flow_action_entry *e)
+static void sim_parse_tunnel(struct sim_act *a,
+			     const struct flow_action_entry *e)
 {
-	if (pf->encap_mode == DEVLINK_ESWITCH_ENCAP_MODE_NONE)
-		return -EOPNOTSUPP;
 	if (e->id == FLOW_ACTION_TUNNEL_DECAP) {
 		a->type = ACT_DECAP;
-		return 0;
+		return;
 	}
 	a->type = ACT_ENCAP;
 	a->key = e->tunnel->key;
 	a->v6 = ip_tunnel_info_af(e->tunnel) == AF_INET6;
-	return 0;
 }
 
-static bool sim_has_encap(const struct sim_flow *f)
+static bool sim_rule_has(const struct sim_flow *f, enum sim_act_type type)
 {
 	int i;
 
 	for (i = 0; i < f->num_actions; i++)
-		if (f->act[i].type == ACT_ENCAP)
+		if (f->act[i].type == type)
 			return true;
 	return false;
 }
@@ -140,7 +136,7 @@ static int sim_parse_output(struct sim_pf *pf, struct sim_flow *f,
 	struct net_device *dev = e->dev;
 
 	a->mirror = e->id == FLOW_ACTION_MIRRED;
-	if (netif_is_vxlan(dev) && sim_has_encap(f)) {
+	if (netif_is_vxlan(dev) && sim_rule_has(f, ACT_ENCAP)) {
 		a->type = ACT_TUNNEL;
 	} else if (sim_is_rep(dev) && sim_dev_pf(dev) == pf) {
 		a->type = ACT_REP;
@@ -166,7 +162,8 @@ static int sim_parse_action(struct sim_pf *pf, struct sim_flow *f,
 		return 0;
 	case FLOW_ACTION_TUNNEL_ENCAP:
 	case FLOW_ACTION_TUNNEL_DECAP:
-		return sim_parse_tunnel(pf, a, e);
+		sim_parse_tunnel(a, e);
+		return 0;
 	case FLOW_ACTION_REDIRECT:
 	case FLOW_ACTION_MIRRED:
 		return sim_parse_output(pf, f, a, e, extack);
@@ -208,12 +205,14 @@ int sim_rule_outputs(const struct sim_flow *f)
 	return n;
 }
 
+/* Does it encapsulate towards the uplink? */
 bool sim_rule_encaps(const struct sim_flow *f)
 {
-	int i;
+	return sim_rule_has(f, ACT_TUNNEL);
+}
 
-	for (i = 0; i < f->num_actions; i++)
-		if (f->act[i].type == ACT_TUNNEL)
-			return true;
-	return false;
+/* Does it take or put a tunnel header at all? */
+bool sim_rule_reformats(const struct sim_flow *f)
+{
+	return sim_rule_has(f, ACT_ENCAP) || sim_rule_has(f, ACT_DECAP);
 }
