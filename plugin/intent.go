@@ -48,6 +48,9 @@ type PortIntent struct {
 type GuardIntent struct {
 	VTEP
 	PF int
+	// Exposed tells that flows of tunnels that ask for IPsec can get into a NIC
+	// where no guard can stand: the gate must not be opened for them.
+	Exposed bool
 }
 
 // Intent is what the host is to hold.
@@ -94,7 +97,7 @@ type Input struct {
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
 // wrong with a port ends as that port's problem, never as an error.
 func BuildIntent(in Input) Intent {
-	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, keyOwner: map[string]Pair{}}
+	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, keyOwner: map[string]Pair{}}
 	b.out.AfterDecrypt = map[int]bool{}
 	for _, pf := range in.Facts.PFs {
 		if pf.RXPolicyAfterDecrypt {
@@ -126,6 +129,7 @@ type builder struct {
 	lost     []*ovsdb.Tunnel // ask for IPsec but have no pair
 	flows    []*ovsdb.Tunnel // plain ports whose flows choose the addresses
 	guards   map[VTEP]int    // to the PF's ifindex
+	asked    map[VTEP]bool   // by a tunnel that is there now
 	keyOwner map[string]Pair
 }
 
@@ -168,16 +172,26 @@ func (b *builder) guardTunnels() {
 	for p, g := range b.groups {
 		if len(g.secure) > 0 {
 			b.guard(p.VTEP())
+			b.asked[p.VTEP()] = true
 		}
 	}
 	for _, t := range b.lost {
 		if t.Local.IsValid() && t.DstPort != 0 {
 			b.guard(VTEP{t.Local, t.DstPort})
+			b.asked[VTEP{t.Local, t.DstPort}] = true
 		}
 	}
 	for v := range b.Guarded {
 		b.guard(v)
 	}
+}
+
+// onSwitch tells whether an address is on a PF whose eswitch can forward flows
+// although it cannot encrypt.
+func (b *builder) onSwitch(a netip.Addr) bool {
+	return slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool {
+		return p.Ifindex == b.Facts.Addrs[a].Ifindex && p.EswitchMode == "switchdev"
+	})
 }
 
 // guard asks for a guard at v, in the NIC that has the address, whatever device
@@ -423,7 +437,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 // list puts guards and ports into their order.
 func (b *builder) list() {
 	for v, pf := range b.guards {
-		b.out.Guards = append(b.out.Guards, GuardIntent{v, pf})
+		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: pf == 0 && b.asked[v] && b.onSwitch(v.Local)})
 	}
 	slices.SortFunc(b.out.Guards, func(x, y GuardIntent) int { return x.VTEP.Compare(y.VTEP) })
 	slices.SortFunc(b.ports, func(x, y PortIntent) int { return strings.Compare(x.Name, y.Name) })

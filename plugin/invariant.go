@@ -95,6 +95,9 @@ type complain func(inv, format string, args ...any) *Violation
 // gate: I1, no flow may be offloaded without both tables; I2, every pair is safe.
 func (m *model) gate(bad complain) *Violation {
 	for _, g := range m.in.Guards {
+		if g.Exposed {
+			return bad("I2", "the gate opens while nothing guards %s in its NIC", g.VTEP)
+		}
 		if r := m.refs[g.PF]; g.PF != 0 && (r.TX == 0 || r.RX == 0) {
 			return bad("I1", "the gate opens while a table of PF %d is missing", g.PF)
 		}

@@ -286,6 +286,13 @@ func (p *planner) release() {
 	if !p.in.OpenGate || len(p.plan.Stuck) > 0 || len(p.sends) == 0 {
 		return
 	}
+	for _, g := range p.in.Guards {
+		if g.Exposed {
+			p.plan.Problems = append(p.plan.Problems, Problem{"GATE_HELD", fmt.Sprintf(
+				"hw-offload is not set: flows of %s would get into a NIC that cannot guard it, and leave in clear text; mend what its ports say, or remove them", g.VTEP)})
+			return
+		}
+	}
 	p.step(Step{Phase: Release, Verb: OpenGate})
 }
 

@@ -4,6 +4,7 @@ package plugin_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -147,7 +148,7 @@ func cmdKnob(r *rig, args []string, _ io.Writer) error {
 	return err
 }
 
-// devlink PF encap|mode|steering VALUE, devlink PF down|up.
+// devlink PF encap|mode|steering VALUE, devlink PF vf|no-vf N, devlink PF down|up.
 func cmdDevlink(r *rig, args []string, _ io.Writer) error {
 	p := r.PF(args[0])
 	switch args[1] {
@@ -157,6 +158,9 @@ func cmdDevlink(r *rig, args []string, _ io.Writer) error {
 		return p.SetMode(args[2])
 	case "steering":
 		return p.SetSteering(args[2])
+	case "vf", "no-vf":
+		n, err := strconv.Atoi(args[2])
+		return errors.Join(err, p.SetVFIPsec(n, "ipsec_packet", args[1] == "vf"))
 	case "down", "up":
 		p.SetUp(args[1] == "up")
 		return nil
