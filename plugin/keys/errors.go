@@ -42,11 +42,3 @@ func refuse(code, format string, args ...any) *Error {
 	}
 	return e
 }
-
-// ErrUsed says that the outbound key of a set was installed before and is gone
-// from the kernel since, so that the pair stays blocked until it gets new keys.
-func ErrUsed(s Set) *Error {
-	return refuse(CodeUsed, "install key set %s: its outbound key was installed before and must not be used twice; "+
-		"make a new set with %q, install it on both hosts and name it in options:ipsec_keys",
-		s.Name, NewKeysCommand(s.Host, s.Peer))
-}
