@@ -133,36 +133,46 @@ func (p *planner) anchors() (all []anchored) {
 	return all
 }
 
-// remake lets the NIC make its tables anew: every policy of ours moves to the
+// remake lets the NIC make a table anew: every policy of ours in it moves to the
 // host's stack and back, each move make before break, so that host traffic stays
-// blocked throughout. Only while nothing is in hardware and nothing may come.
+// blocked throughout. Only while nothing is in hardware and nothing may come. A
+// table that an SA holds stays: what is wrong is then the other one.
 func (p *planner) remake() {
 	for _, pf := range slices.Sorted(maps.Keys(p.ob.Remake)) {
-		if !p.canRemake(pf) {
+		var stale []xfrm.Dir
+		for _, d := range []xfrm.Dir{xfrm.Out, xfrm.In} {
+			if p.canRemake(pf, d) {
+				stale = append(stale, d)
+			}
+		}
+		if len(stale) == 0 {
 			p.plan.Problems = append(p.plan.Problems, Problem{"TABLES_STALE", fmt.Sprintf(
 				"the IPsec tables of PF %d were made in another encap-mode and allow no tunnel mode, and they are in use: "+
 					"stop ovs-vswitchd, remove its tunnel devices and the other tunnels' ports, and start it again", pf)})
-			continue
 		}
-		p.move(pf, func(pol *xfrm.Policy) { pol.Offload = xfrm.Offload{} })
-		p.move(pf, func(*xfrm.Policy) {})
+		for _, d := range stale {
+			p.move(pf, d, func(pol *xfrm.Policy) { pol.Offload = xfrm.Offload{} })
+			p.move(pf, d, func(*xfrm.Policy) {})
+		}
 	}
 }
 
-// canRemake tells whether nothing but our guards and bypasses holds the tables
-// of pf, and no flow is or may get into hardware.
-func (p *planner) canRemake(pf int) bool {
+// canRemake tells whether nothing but our guards and bypasses holds the table of
+// pf in direction d, and no flow is or may get into hardware.
+func (p *planner) canRemake(pf int, d xfrm.Dir) bool {
 	if p.ob.GateOpen || p.ob.Flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
 		return false
 	}
-	held := slices.ContainsFunc(p.ob.SAs, func(s xfrm.SA) bool { return s.Offload.Ifindex == pf })
-	return !held && !slices.ContainsFunc(p.ob.Policies, func(pol xfrm.Policy) bool { return pol.Offload.Ifindex == pf && pol.Tmpl != nil })
+	held := slices.ContainsFunc(p.ob.SAs, func(s xfrm.SA) bool { return s.Offload.Ifindex == pf && s.Dir == d })
+	return !held && !slices.ContainsFunc(p.ob.Policies, func(pol xfrm.Policy) bool {
+		return pol.Offload.Ifindex == pf && pol.Dir == d && pol.Tmpl != nil
+	})
 }
 
-// move replaces every policy of ours on pf by a changed copy.
-func (p *planner) move(pf int, change func(*xfrm.Policy)) {
+// move replaces every policy of ours on pf in direction d by a changed copy.
+func (p *planner) move(pf int, d xfrm.Dir, change func(*xfrm.Policy)) {
 	for i := range p.ob.Policies {
-		if p.ob.Policies[i].Offload.Ifindex != pf {
+		if p.ob.Policies[i].Offload.Ifindex != pf || p.ob.Policies[i].Dir != d {
 			continue
 		}
 		pol := p.ob.Policies[i]
@@ -198,7 +208,7 @@ func (p *planner) block() {
 			continue
 		}
 		pi := p.wanted[pair]
-		if !p.mustGo(pol, pi) || p.holdsTable(pol.Offload.Ifindex, pol.Dir) || !p.usable(pol.Offload.Ifindex) && !p.leaky(pol) {
+		if !p.mustGo(pol, pi) || !p.covered(pol) || p.holdsTable(pol.Offload.Ifindex, pol.Dir) || !p.usable(pol.Offload.Ifindex) && !p.leaky(pol) {
 			continue
 		}
 		p.change(Block, pair, xfrm.DeletePolicy, pol)
@@ -223,6 +233,18 @@ func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
 // go even where nothing can be put under it.
 func (p *planner) leaky(pol *xfrm.Policy) bool {
 	return pol.Dir == xfrm.Out && (pol.Tmpl == nil || p.now.senders[pol.Tmpl.Reqid] == 0)
+}
+
+// covered tells whether a guard lies under an outbound policy, in the NIC if the
+// policy is in one. Where none does nothing is won by taking the policy away,
+// and the host's stack, which drops packets for want of an SA, would send them.
+func (p *planner) covered(pol *xfrm.Policy) bool {
+	pair, is := pairOf(pol)
+	if !is || pol.Dir != xfrm.Out {
+		return true
+	}
+	g, is := p.now.policies[place{xfrm.Out, pair.VTEP().selector(xfrm.Out)}]
+	return is && g.Action == xfrm.Block && (g.Offload.Ifindex != 0 || pol.Offload.Ifindex == 0)
 }
 
 // holdsTable tells whether one object is all that keeps a table while flows may
@@ -302,7 +324,7 @@ func (p *planner) retire() {
 	for i := range p.ob.Policies {
 		pol := &p.ob.Policies[i]
 		pair, is := pairOf(pol)
-		if is && p.idle(pol, p.wanted[pair]) && p.usable(pol.Offload.Ifindex) && !p.holdsTable(pol.Offload.Ifindex, pol.Dir) {
+		if is && p.idle(pol, p.wanted[pair]) && p.covered(pol) && p.usable(pol.Offload.Ifindex) && !p.holdsTable(pol.Offload.Ifindex, pol.Dir) {
 			p.change(Retire, pair, xfrm.DeletePolicy, pol)
 		}
 	}
