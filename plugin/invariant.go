@@ -168,19 +168,24 @@ func (m *model) first(pf int, d xfrm.Dir, bad complain) *Violation {
 func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation {
 	pi := m.pairs[user]
 	before := pi != nil && m.safe(pi)
-	stray := pi == nil && user != Pair{} && m.fateOf(user, true) == encrypted
+	shut := [2]bool{m.shuts(user, true), m.shuts(user, false)}
 	had := m.refs[pf]
 	drop()
 	has := m.refs[pf]
 	switch {
 	case m.open && pf != 0 && emptied(had, has):
 		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
-	case before && !m.safe(pi):
+	case before && !m.safe(pi), shut[0] && m.fateOf(user, true) == leaks, shut[1] && m.fateOf(user, false) == leaks:
 		return bad("I2", "%s would go out in clear text", user)
-	case stray && m.fateOf(user, true) == leaks:
-		return bad("I2", "%s, which nobody wants any more, would go out in clear text", user)
 	}
 	return nil
+}
+
+// shuts tells whether clear text of a pair does not get out, by the NIC or by
+// the host's stack.
+func (m *model) shuts(p Pair, hardware bool) bool {
+	f := m.fateOf(p, hardware)
+	return p != Pair{} && (f == encrypted || f == blocked)
 }
 
 // emptied tells whether a table lost its last object.

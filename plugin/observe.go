@@ -168,7 +168,8 @@ const (
 )
 
 // fateOf follows the NIC: the pair's own policy first, then the guard. With
-// hardware set only what is offloaded counts.
+// hardware set only what is offloaded counts; without, it follows the host's
+// stack, which drops packets whose SA is missing.
 func (v *view) fateOf(p Pair, hardware bool) fate {
 	own, is := v.policies[place{xfrm.Out, p.selector(xfrm.Out)}]
 	if is && (!hardware || own.Offload.Ifindex != 0) {
@@ -179,6 +180,8 @@ func (v *view) fateOf(p Pair, hardware bool) fate {
 			return passes
 		case v.senders[own.Tmpl.Reqid] > 0:
 			return encrypted
+		case !hardware:
+			return blocked
 		default:
 			return leaks
 		}

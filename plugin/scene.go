@@ -114,20 +114,17 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 }
 
 // vteps returns the VTEPs that any policy of ours is for, with the PF that holds
-// a guard of theirs (0: none does). They have to be guarded: one policy is left
-// of more.
+// one (0: none does). They have to be guarded there: one policy is left of more.
 func vteps(ps []xfrm.Policy) map[VTEP]int {
 	vs := map[VTEP]int{}
 	for i := range ps {
-		v, pf := VTEP{}, 0
-		if p, is := pairOf(&ps[i]); is {
-			v = p.VTEP()
-		} else if v, is = vtepOf(&ps[i]); is {
-			pf = ps[i].Offload.Ifindex
-		} else {
-			continue
+		v, is := vtepOf(&ps[i])
+		if p, paired := pairOf(&ps[i]); paired {
+			v, is = p.VTEP(), true
 		}
-		vs[v] = max(vs[v], pf)
+		if is {
+			vs[v] = max(vs[v], ps[i].Offload.Ifindex)
+		}
 	}
 	return vs
 }
