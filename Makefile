@@ -17,6 +17,10 @@ TESTFLAGS ?=
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The lab needs root: it makes a root file system with device nodes and compiles
+# in it. Others go through sudo.
+ifeq ($(shell id -u),0)
+
 demo: ## two hypervisors in a virtual machine become an encrypted, offloaded overlay
 	@hack/setup demo
 	@hack/scenario lab/scenarios/demo.sh
@@ -24,6 +28,32 @@ demo: ## two hypervisors in a virtual machine become an encrypted, offloaded ove
 test: ## everything that has to pass: vet, lint, unit, race, fuzz, lab-test
 	@hack/setup test
 	@hack/steps vet lint unit race fuzz lab-test
+
+lab-test: lab-packages scenarios ## tests in virtual machines
+
+lab-packages: ## tests of packages against a real kernel and the simulated NIC
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/lab/exec' $(TESTFLAGS) $$(hack/lab-packages)
+
+scenarios: ## two hypervisors, the daemon and traffic
+	@$(ENV) go test -tags lab -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/scenarios
+
+bench: ## figures of docs/performance.md
+	@hack/setup demo
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./lab/bench
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -p 1 -run '^$$' -bench . -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./tc
+	@hack/scenario lab/scenarios/memory.sh
+
+lab-shell: ## a shell in a virtual machine with two hypervisors
+	@hack/setup demo
+	@$(ENV) lab/shell
+
+else
+
+demo test lab-test lab-packages scenarios bench lab-shell:
+	@command -v sudo >/dev/null || { echo 'make $@: needs root, and there is no sudo: run it as root' >&2; exit 1; }
+	@exec sudo env PATH="$$PATH" $(MAKE) --no-print-directory $@ $(MAKEOVERRIDES)
+
+endif
 
 setup: ## fetch what the other targets need
 	@hack/setup test
@@ -44,28 +74,10 @@ unit: ## tests without a virtual machine
 	@$(ENV) go test $(TESTFLAGS) ./...
 
 race: ## the same with the race detector
-	@$(ENV) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@$(ENV) CGO_ENABLED=1 go test -race -short $(TESTFLAGS) ./...
 
 fuzz: ## fuzz every decoder for a moment (FUZZTIME=3s each)
 	@hack/fuzz $(FUZZTIME)
-
-lab-test: lab-packages scenarios ## tests in virtual machines
-
-lab-packages: ## tests of packages against a real kernel and the simulated NIC
-	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/lab/exec' $(TESTFLAGS) $$(hack/lab-packages)
-
-scenarios: ## two hypervisors, the daemon and traffic
-	@$(ENV) go test -tags lab -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/scenarios
-
-bench: ## figures of docs/performance.md
-	@hack/setup demo
-	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./lab/bench
-	@$(ENV) CGO_ENABLED=0 go test -tags lab -p 1 -run '^$$' -bench . -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./tc
-	@hack/scenario lab/scenarios/memory.sh
-
-lab-shell: ## a shell in a virtual machine with two hypervisors
-	@hack/setup demo
-	@$(ENV) lab/shell
 
 clean: ## remove what was built here; caches stay
 	@rm -rf bin
