@@ -113,7 +113,7 @@ func (m *model) gate(bad complain) *Violation {
 // safe tells whether a pair's traffic does what it may.
 func (m *model) safe(pi *PairIntent) bool {
 	f := m.fateOf(pi.Pair, pi.PF != 0)
-	return f == blocked || f == encrypted || f == passes && pi.Want == Clear
+	return f == blocked || f == encrypted || pi.Want == Clear
 }
 
 // foreign: I5, nothing that is not ours is touched.
