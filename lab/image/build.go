@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -23,6 +24,10 @@ func makeImage(ctx context.Context, r Recipe, dir string, log io.Writer) (releas
 	if err := checkHost(os.Geteuid(), exec.LookPath); err != nil {
 		return "", err
 	}
+	// What the programs below mount is to vanish with them, and they with us,
+	// however that ends: see run.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	fmt.Fprintf(log, "lab: building the image %s (once; takes one to a few minutes)\n", dir)
 	b := builder{ctx: ctx, recipe: r, dir: dir, log: log}
 	for _, step := range []func() error{b.bootstrap, b.kernel, b.initrd, b.disk, b.prune} {
@@ -65,9 +70,13 @@ type builder struct {
 
 func (b *builder) path(name string) string { return filepath.Join(b.dir, name) }
 
-// run runs a program and, if it fails, returns the end of its output.
+// run runs a program and, if it fails, returns the end of its output. The
+// program has mounts of its own: mmdebstrap mounts the kernel's file systems in
+// the tree, and if it were killed, they would stay there. It dies when this
+// thread does, hence the lock in makeImage.
 func (b *builder) run(name string, arg ...string) error {
 	cmd := exec.CommandContext(b.ctx, name, arg...)
+	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGTERM}
 	// An interrupt must let mmdebstrap unmount what it mounted.
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second

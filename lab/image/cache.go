@@ -129,16 +129,19 @@ func (c *Cache) Ensure(ctx context.Context, r Recipe) (*Image, error) {
 // into place. The caller holds the build lock.
 func (c *Cache) build(ctx context.Context, r Recipe) (*Image, error) {
 	final := c.path(r)
-	for _, left := range append(glob(final+".build-*"), final) {
-		if err := os.RemoveAll(left); err != nil {
-			return nil, fmt.Errorf("build image: %w", err)
-		}
+	for _, left := range glob(final + ".build-*") {
+		// What a build that was killed had started may still be ending there:
+		// the next build, or Prune, tries again.
+		_ = removeTree(left)
+	}
+	if err := removeTree(final); err != nil {
+		return nil, fmt.Errorf("build image: %w", err)
 	}
 	work, err := os.MkdirTemp(c.dir, filepath.Base(final)+".build-")
 	if err != nil {
 		return nil, fmt.Errorf("build image: %w", err)
 	}
-	defer func() { _ = os.RemoveAll(work) }() // not there any more if all went well
+	defer func() { _ = removeTree(work) }() // not there any more if all went well
 	begin := time.Now()
 	release, err := c.make(ctx, r, work, c.log)
 	if err != nil {
@@ -187,7 +190,7 @@ func (c *Cache) Prune(r Recipe) error {
 			continue
 		}
 		fmt.Fprintf(c.log, "lab: removing %s\n", e)
-		if err := os.RemoveAll(e); err != nil {
+		if err := removeTree(e); err != nil {
 			return fmt.Errorf("prune cache: %w", err)
 		}
 	}
