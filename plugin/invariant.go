@@ -83,6 +83,9 @@ func (m *model) take(i int, s *Step) *Violation {
 	case xfrm.DeleteSA:
 		return m.dropped(s.Op.SA.Offload.Ifindex, m.users[s.Op.SA.Reqid], bad, func() { m.dropSA(s.Op.SA.ID()) })
 	case xfrm.DeletePolicy:
+		if v, is := vtepOf(s.Op.Policy); is {
+			return bad("I2", "the guard of %s goes", v)
+		}
 		pair, _ := pairOf(s.Op.Policy)
 		return m.dropped(s.Op.Policy.Offload.Ifindex, pair, bad, func() { m.dropPolicy(placeOf(s.Op.Policy)) })
 	default:
@@ -101,6 +104,9 @@ func (m *model) gate(bad complain) *Violation {
 		if r := m.refs[g.PF]; g.PF != 0 && (r.TX == 0 || r.RX == 0) {
 			return bad("I1", "the gate opens while a table of PF %d is missing", g.PF)
 		}
+		if g.PF != 0 && (!m.stands(g, xfrm.Out) || !m.stands(g, xfrm.In)) {
+			return bad("I2", "the gate opens before the guard of %s stands in its NIC", g.VTEP)
+		}
 	}
 	for i := range m.in.Pairs {
 		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.safe(pi) {
@@ -108,6 +114,13 @@ func (m *model) gate(bad complain) *Violation {
 		}
 	}
 	return nil
+}
+
+// stands tells whether a guard stands in a NIC. It need not be the one that it
+// should be in, which holds it while it is on the way there.
+func (m *model) stands(g GuardIntent, d xfrm.Dir) bool {
+	p, is := m.policies[place{d, g.selector(d)}]
+	return is && p.Action == xfrm.Block && p.Offload.Ifindex != 0
 }
 
 // safe tells whether a pair's traffic does what it may.

@@ -68,7 +68,9 @@ func newWorld(t *rapid.T) *world {
 	return &world{r}
 }
 
-func pick[T any](t *rapid.T, label string, from ...T) T { return rapid.SampledFrom(from).Draw(t, label) }
+func pick[T any](t *rapid.T, label string, from ...T) T {
+	return rapid.SampledFrom(from).Draw(t, label)
+}
 
 // port adds or changes a port: encrypted, plain, refused or by flow.
 func (w *world) port(t *rapid.T) {
