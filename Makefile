@@ -51,7 +51,7 @@ else
 
 demo test lab-test lab-packages scenarios bench lab-shell:
 	@command -v sudo >/dev/null || { echo 'make $@: needs root, and there is no sudo: run it as root' >&2; exit 1; }
-	@exec sudo env PATH="$$PATH" $(MAKE) --no-print-directory $@ $(MAKEOVERRIDES)
+	@exec sudo env PATH="$$PATH" make --no-print-directory $@ $(MAKEOVERRIDES)
 
 endif
 
