@@ -20,6 +20,7 @@ type Outcome struct {
 	Failed map[Pair]error // pairs that met an error; their later steps were left out
 	Host   error          // an error of host scope: the rest of the plan was left out
 	Opened bool           // the gate was opened
+	Gate   error          // it could not be opened
 }
 
 // applier carries out plans. It holds no state between them.
@@ -37,12 +38,19 @@ type applier struct {
 // by the guards.
 func (a applier) apply(ctx context.Context, plan Plan) Outcome {
 	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}}, encrypted: plan.Encrypted}
+	// A wave that was begun is finished, and once keys are reserved so is the
+	// plan: a key that is reserved and not installed is lost.
+	steady := context.WithoutCancel(ctx)
 	for i := 0; i < len(plan.Steps) && r.out.Host == nil; {
+		if ctx.Err() != nil && !r.reserved {
+			r.out.Host = ctx.Err()
+			break
+		}
 		n := wave(plan.Steps[i:])
-		r.wave(ctx, plan.Steps[i:i+n])
+		r.wave(steady, plan.Steps[i:i+n])
 		i += n
 	}
-	r.undo(ctx)
+	r.undo(steady)
 	return r.out
 }
 
@@ -69,6 +77,8 @@ type run struct {
 	applier
 	out  Outcome
 	done []Step // that have an inverse
+	// reserved tells that keys were written into the ledger.
+	reserved bool
 	// encrypted counts pairs that are; without any there is no use in opening
 	// the gate yet.
 	encrypted int
@@ -93,9 +103,12 @@ func (r *run) openGate(ctx context.Context, s *Step) {
 	if r.encrypted == 0 {
 		return
 	}
-	err := r.db.SetHWOffload(ctx, "true")
-	r.out.Opened = err == nil
-	r.settle(s, err)
+	if err := r.db.SetHWOffload(ctx, "true"); err != nil {
+		r.out.Gate = &Problem{"GATE_SET", fmt.Sprintf("open the gate: %v", err)}
+		return
+	}
+	r.out.Opened = true
+	r.settle(s, nil)
 }
 
 // healthy leaves out the steps of pairs that failed before, but never a step
@@ -133,6 +146,7 @@ func lets(s *Step) bool {
 
 // reserve writes all keys of a wave into the ledger with one fsync.
 func (r *run) reserve(ctx context.Context, steps []Step) {
+	r.reserved = true
 	err := r.ledger.Reserve(ctx, entries(steps))
 	for i := range steps {
 		r.settle(&steps[i], err)

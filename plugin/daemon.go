@@ -46,6 +46,8 @@ type Daemon struct {
 	settings Settings
 	pairs    map[Pair]trouble
 	host     trouble
+	sight    trouble // the host could not be looked at
+	gate     trouble // the gate could not be opened
 	unwanted map[xfrm.SAID]time.Time
 	streak   int // rounds in a row that changed something
 	last     Status
@@ -109,12 +111,17 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	if err != nil {
 		return d.blind(ctx, err)
 	}
+	d.mu.Lock()
+	d.sight = trouble{}
+	if !s.intent.OpenGate {
+		d.gate = trouble{}
+	}
+	d.mu.Unlock()
 	held := d.waits()
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		held = true
-		d.hostTrouble(fmt.Errorf("refuse plan: %w; nothing was changed", v))
+		d.hostTrouble(&Problem{"PLAN_REFUSED", fmt.Sprintf("%v; only guards and what blocks were applied: this is a defect, please report it", v)})
 		d.cfg.Log.Error("plan refused", "err", v, "steps", d.text(s, s.plan))
-		s.plan.Steps = nil
 	}
 	if held {
 		s.plan.Steps = hostless(s)
@@ -137,13 +144,12 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 		return 0
 	}
 	var w *waiting
-	if !errors.As(err, &w) {
-		d.hostTrouble(err)
-	}
 	d.mu.Lock()
-	d.last = Status{Version: d.cfg.Version, State: Waiting, At: d.cfg.Now(), Problems: []Problem{problemOf(err)},
-		Host: HostStatus{Database: err.Error()}}
-	wait := d.host.until.Sub(d.cfg.Now())
+	if !errors.As(err, &w) {
+		d.sight = d.sight.after(d.cfg.Now(), "look", err)
+	}
+	d.last = unseen(d.last, d.cfg.Version, d.cfg.Now(), err)
+	wait := d.sight.until.Sub(d.cfg.Now())
 	d.mu.Unlock()
 	d.tell("observe", err.Error())
 	if w != nil {
@@ -152,14 +158,13 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 	return max(wait, backoffFirst)
 }
 
-// hostless leaves only what blocks, and only where that is safe without the
-// steps of host scope: while those wait for their next try nothing may be built
-// on them.
+// hostless leaves only guards and what blocks, as far as each is safe by itself:
+// while a step of host scope waits for its next try nothing may be built on it.
 func hostless(s *scene) []Step {
 	m := newModel(s.intent, s.observed, s.plan)
 	var left []Step
 	for i := range s.plan.Steps {
-		if st := &s.plan.Steps[i]; st.Phase == Block && m.take(i, st) == nil {
+		if st := &s.plan.Steps[i]; st.Phase <= Block && m.take(i, st) == nil {
 			left = append(left, *st)
 		}
 	}
@@ -217,7 +222,12 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		d.pairs[p] = d.pairs[p].after(d.cfg.Now(), p.String(), err)
 		d.cfg.Log.Error("pair failed", "pair", p.String(), "err", err, "code", problemOf(err).Code, "tries", d.pairs[p].count)
 	}
+	if out.Gate != nil {
+		d.gate = d.gate.after(d.cfg.Now(), "gate", out.Gate)
+		d.cfg.Log.Warn(out.Gate.Error())
+	}
 	if out.Opened {
+		d.gate = trouble{}
 		d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
 		if d.cfg.Released != nil {
 			d.cfg.Released()
@@ -274,6 +284,7 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 		earlier(t.until)
 	}
 	earlier(d.host.until)
+	earlier(d.gate.until)
 	for _, t := range d.unwanted {
 		earlier(t.Add(d.cfg.RetireAfter))
 	}

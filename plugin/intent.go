@@ -61,6 +61,9 @@ type Intent struct {
 	Problems []Problem     // of host scope
 	// AfterDecrypt holds the PFs whose inbound policies see only decrypted packets.
 	AfterDecrypt map[int]bool
+	// Named holds the keys of every set that a port names, whatever keeps the
+	// port from using it now: their SAs are not taken away.
+	Named map[xfrm.Fingerprint]bool
 	// OpenGate tells that hw-offload was left to us and is not set yet.
 	OpenGate bool
 }
@@ -97,15 +100,22 @@ type Input struct {
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
 // wrong with a port ends as that port's problem, never as an error.
 func BuildIntent(in Input) Intent {
-	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, keyOwner: map[string]Pair{}}
+	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, keyOwner: map[string]Pair{},
+		keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
 	b.out.AfterDecrypt = map[int]bool{}
 	for _, pf := range in.Facts.PFs {
 		if pf.RXPolicyAfterDecrypt {
 			b.out.AfterDecrypt[pf.Ifindex] = true
 		}
 	}
+	b.out.Named = make(map[xfrm.Fingerprint]bool, 2*len(in.Keys))
+	for _, k := range in.Keys {
+		if k.Set.Name != "" {
+			b.out.Named[k.Set.InPrint], b.out.Named[k.Set.OutPrint] = true, true
+		}
+	}
 	for i := range in.Snapshot.Tunnels {
-		b.sort(&in.Snapshot.Tunnels[i])
+		b.assign(&in.Snapshot.Tunnels[i])
 	}
 	b.guardTunnels()
 	b.foreign()
@@ -131,10 +141,13 @@ type builder struct {
 	guards   map[VTEP]int    // to the PF's ifindex
 	asked    map[VTEP]bool   // by a tunnel that is there now
 	keyOwner map[string]Pair
+	// owner tells which pair has a key or an SPI; two key sets may hold the same.
+	keys map[xfrm.Fingerprint]Pair
+	spis map[xfrm.SAID]Pair
 }
 
-// sort puts a tunnel into its pair's group, or says why it has none.
-func (b *builder) sort(t *ovsdb.Tunnel) {
+// assign puts a tunnel into its pair's group, or says why it has none.
+func (b *builder) assign(t *ovsdb.Tunnel) {
 	local := t.Local
 	if !local.IsValid() && t.Remote.IsValid() {
 		local = b.Sources[t.Remote]
@@ -176,9 +189,9 @@ func (b *builder) guardTunnels() {
 		}
 	}
 	for _, t := range b.lost {
-		if t.Local.IsValid() && t.DstPort != 0 {
-			b.guard(VTEP{t.Local, t.DstPort})
-			b.asked[VTEP{t.Local, t.DstPort}] = true
+		for _, a := range b.locals(t) {
+			b.guard(VTEP{a, t.DstPort})
+			b.asked[VTEP{a, t.DstPort}] = true
 		}
 	}
 	for v := range b.Guarded {
@@ -186,11 +199,30 @@ func (b *builder) guardTunnels() {
 	}
 }
 
-// onSwitch tells whether an address is on a PF whose eswitch can forward flows
-// although it cannot encrypt.
+// locals returns the addresses that a port without a pair may send from: its
+// own, or all that are on a PF when its flows or the routes choose.
+func (b *builder) locals(t *ovsdb.Tunnel) (as []netip.Addr) {
+	if t.DstPort == 0 {
+		return nil
+	}
+	if t.Local.IsValid() {
+		return []netip.Addr{t.Local}
+	}
+	for a := range b.Facts.Addrs {
+		if _, refusal := devlink.PFOf(b.Facts, a, ""); refusal == nil && a.IsGlobalUnicast() {
+			as = append(as, a)
+		}
+	}
+	return as
+}
+
+// onSwitch tells whether flows of a VTEP's tunnels can get into a NIC that cannot
+// guard them: its address is on a PF with an eswitch that cannot encrypt, on what
+// enslaves one, or on a VLAN or an OVS port, which may lie over one.
 func (b *builder) onSwitch(a netip.Addr) bool {
+	l := b.Facts.Addrs[a]
 	return slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool {
-		return p.Ifindex == b.Facts.Addrs[a].Ifindex && p.EswitchMode == "switchdev"
+		return p.EswitchMode == "switchdev" && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
 	})
 }
 
@@ -420,6 +452,14 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 	if owner, is := b.keyOwner[set.Name]; is && owner != pi.Pair {
 		return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s is in use for %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
 	}
+	ids := [2]xfrm.SAID{{Dst: pi.Remote, SPI: set.OutSPI}, {Dst: pi.Local, SPI: set.InSPI}}
+	for i, f := range [2]xfrm.Fingerprint{set.OutPrint, set.InPrint} {
+		for _, owner := range []Pair{b.keys[f], b.spis[ids[i]]} {
+			if (owner != Pair{}) && owner != pi.Pair {
+				return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s has a key or an SPI of %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
+			}
+		}
+	}
 	pi.Keys = set
 	if s, is := b.Installed(xfrm.SAID{Dst: pi.Remote, SPI: set.OutSPI}); is {
 		if s.Src != pi.Local || !holds(s, set.OutPrint) || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode {
@@ -430,7 +470,13 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 		return &Problem{"KEY_USED", fmt.Sprintf("the outbound key of set %s was installed before and its SA is gone (reboot, flush or removal); "+
 			"sending with it again would repeat nonces, so the pair stays blocked until it has new keys: %s", set.Name, set.Renew)}
 	}
+	if s, is := b.Installed(ids[1]); is && (s.Src != pi.Remote || !holds(s, set.InPrint) || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode) {
+		return &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
+			set.InSPI, pi.Local, set.Name, set.Renew)}
+	}
 	b.keyOwner[set.Name] = pi.Pair
+	b.keys[set.OutPrint], b.keys[set.InPrint] = pi.Pair, pi.Pair
+	b.spis[ids[0]], b.spis[ids[1]] = pi.Pair, pi.Pair
 	return nil
 }
 

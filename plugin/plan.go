@@ -265,6 +265,8 @@ func (p *planner) accept() {
 		}
 		s := sender{pi: pi, in: p.sa(pi, xfrm.In), out: p.sa(pi, xfrm.Out)}
 		if s.in == nil || s.out == nil {
+			p.plan.Problems = append(p.plan.Problems, Problem{"REQID_TAKEN", fmt.Sprintf(
+				"%s stays blocked: every reqid that could be its own is in use; new keys have others", pi.Pair)})
 			continue
 		}
 		p.sends = append(p.sends, s)
@@ -287,8 +289,12 @@ func (p *planner) send() {
 			fresh = append(fresh, s)
 		}
 	}
-	for _, s := range fresh {
-		p.step(Step{Phase: Send, Verb: Reserve, Pair: s.pi.Pair, Keys: s.pi.Keys})
+	for _, s := range p.sends {
+		// A standing SA whose key the ledger does not know comes from a host
+		// that lost its ledger: from now on it is known.
+		if !p.ob.Spent(s.pi.Keys.OutPrint) {
+			p.step(Step{Phase: Send, Verb: Reserve, Pair: s.pi.Pair, Keys: s.pi.Keys})
+		}
 	}
 	for _, s := range fresh {
 		p.addSA(Send, s.pi, s.out)

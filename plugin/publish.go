@@ -4,8 +4,12 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
@@ -18,9 +22,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 	d.mu.Lock()
 	d.last = st
 	d.mu.Unlock()
-	for _, p := range st.Problems {
-		d.tell("host", p.Text+" ["+p.Code+"]")
-	}
+	d.tellProblems(st.Problems)
 	if !d.cfg.Report || !s.state.Connected {
 		return
 	}
@@ -36,7 +38,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	s, err := d.look(ctx)
 	if err != nil {
-		return d.Last(), nil
+		return unseen(d.Last(), d.cfg.Version, d.cfg.Now(), err), nil
 	}
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
@@ -87,16 +89,44 @@ func nameOf(f devlink.Facts) func(int) string {
 	}
 }
 
+// unseen is the status of a host that cannot be looked at: what was last known,
+// under a state that says so, with the reason in front.
+func unseen(last Status, version string, now time.Time, err error) Status {
+	st := last
+	st.Version, st.At, st.State = version, now, Unseen
+	var w *waiting
+	if errors.As(err, &w) {
+		st.State, st.Host.Database = Waiting, err.Error()
+	}
+	st.Problems = []Problem{problemOf(err)}
+	return st
+}
+
+// tellProblems logs host problems that are new and forgets those that are over.
+func (d *Daemon) tellProblems(ps []Problem) {
+	now := map[string]bool{}
+	for _, p := range ps {
+		line := p.Text + " [" + p.Code + "]"
+		now["host: "+line] = true
+		d.tell("host: "+line, line)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.told, func(subject, _ string) bool { return strings.HasPrefix(subject, "host: ") && !now[subject] })
+}
+
 // status says how everything stands.
 func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
-	host, pairs := d.host, maps.Clone(d.pairs)
+	host, gate, pairs := d.host, d.gate, maps.Clone(d.pairs)
 	d.mu.Unlock()
 	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems = append(st.Problems, s.plan.Problems...)
-	if host.err != nil {
-		st.Problems = append(st.Problems, problemOf(host.err))
+	for _, t := range []trouble{host, gate} {
+		if t.err != nil {
+			st.Problems = append(st.Problems, problemOf(t.err))
+		}
 	}
 	st.PFs, st.Guards, st.Pairs = b.pfs(), b.guards(), b.pairStatus()
 	st.Ports = b.portStatus(st.Pairs)
@@ -223,7 +253,7 @@ func (b *statusMaker) pairStatus() []PairStatus {
 func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: pi.Keys.Name, Problem: pi.Problem}
 	p.State = map[fate]string{blocked: "blocked", encrypted: "encrypted", passes: "clear", leaks: "unprotected"}[b.now.fateOf(pi.Pair, pi.PF != 0)]
-	if pi.Want != Clear && p.State == "clear" {
+	if pi.Want != Clear && (p.State == "clear" || b.exposed(pi)) {
 		p.State = "unprotected"
 	}
 	if pi.PF != 0 {
@@ -261,6 +291,12 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	}
 	p := problemOf(err)
 	return &p
+}
+
+// exposed tells that flows of a pair that only the host's stack blocks may get
+// into a NIC.
+func (b *statusMaker) exposed(pi *PairIntent) bool {
+	return b.observed.GateOpen && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
 }
 
 // path tells who encapsulates.

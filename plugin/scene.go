@@ -155,7 +155,7 @@ func (d *Daemon) lookup(snap ovsdb.Snapshot) map[string]KeyResult {
 	m := map[string]KeyResult{}
 	for i := range snap.Tunnels {
 		t := &snap.Tunnels[i]
-		if _, done := m[t.Keys]; done || t.Keys == "" || len(t.Problems) > 0 {
+		if _, done := m[t.Keys]; done || t.Keys == "" {
 			continue
 		}
 		set, err := d.cfg.Keys.Lookup(t.Keys)
@@ -203,7 +203,7 @@ func (d *Daemon) memory(s *scene) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, ob := d.cfg.Now(), &s.observed
-	ob.GateOpen = s.snapshot.Host.HWOffload == "true"
+	ob.GateOpen = strings.EqualFold(s.snapshot.Host.HWOffload, "true") // as OVS reads it (smap_get_bool)
 	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
 	ob.Held, ob.Remake = map[Pair]bool{}, map[int]bool{}
 	for p, t := range d.pairs {
@@ -217,11 +217,19 @@ func (d *Daemon) memory(s *scene) {
 			ob.Remake[pi.PF] = true
 		}
 	}
+	// The SAs of a blocked pair stay: without a policy they do nothing, and if
+	// they went the pair would need new keys once its trouble is over.
+	blocked := map[[2]netip.Addr]bool{}
+	for i := range s.intent.Pairs {
+		if pi := &s.intent.Pairs[i]; pi.Want == Blocked {
+			blocked[[2]netip.Addr{pi.Local, pi.Remote}], blocked[[2]netip.Addr{pi.Remote, pi.Local}] = true, true
+		}
+	}
 	wanted, seen := WantedSAs(s.intent), map[xfrm.SAID]time.Time{}
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		id := ob.SAs[i].ID()
-		if wanted[id] {
+		if wanted[id] || s.intent.Named[ob.SAs[i].KeyPrint] || blocked[[2]netip.Addr{ob.SAs[i].Src, ob.SAs[i].Dst}] {
 			continue
 		}
 		since, is := d.unwanted[id]
@@ -242,6 +250,10 @@ func problemOf(err error) Problem {
 	var w *waiting
 	if errors.As(err, &w) {
 		return Problem{"DB_WAIT", err.Error()}
+	}
+	var op *xfrm.OpError
+	if !errors.As(err, &op) {
+		return Problem{"HOST_ERROR", strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
 	code, text := xfrm.CodeOf(err), err.Error()
 	if remedy := code.Remedy(); remedy != "" {

@@ -10,6 +10,7 @@ import (
 const (
 	OK       = "ok"
 	Waiting  = "waiting"  // for the database
+	Unseen   = "unseen"   // the host cannot be looked at: what is shown is old
 	Degraded = "degraded" // some port or pair has not what it asks for, but is blocked
 	Unsafe   = "unsafe"   // some traffic that asks for IPsec is neither encrypted nor blocked in hardware
 )
@@ -18,7 +19,7 @@ const (
 // of its fields are stable.
 type Status struct {
 	Version  string       `json:"version"`
-	State    string       `json:"state"` // OK, Waiting, Degraded or Unsafe
+	State    string       `json:"state"` // OK, Waiting, Unseen, Degraded or Unsafe
 	At       time.Time    `json:"at"`
 	Host     HostStatus   `json:"host"`
 	Gate     GateStatus   `json:"gate"`

@@ -66,11 +66,11 @@ type Plan struct {
 
 // Undo returns the step that takes s back, and false when there is none.
 //
-// Guards, bypasses and deletions have no inverse: rollback goes to blocked,
+// Guards, bypasses, replaced policies and deletions have no inverse: rollback goes to blocked,
 // never to clear text. SAs have none either: without a policy they are idle,
 // and an outbound key that was taken away could never be installed again.
 func Undo(s Step) (Step, bool) {
-	if s.Verb != Change || s.Guard || s.Op.Kind != xfrm.AddPolicy && s.Op.Kind != xfrm.UpdatePolicy {
+	if s.Verb != Change || s.Guard || s.Op.Kind != xfrm.AddPolicy {
 		return Step{}, false
 	}
 	p := s.Op.Policy

@@ -146,6 +146,9 @@ func (c *Client) resend(op Op) error {
 		if !op.Kind.makes() && (errors.Is(errs[0], unix.ESRCH) || errors.Is(errs[0], unix.ENOENT)) {
 			return nil
 		}
+		if op.Kind.makes() && errors.Is(errs[0], unix.EEXIST) {
+			break // it may be what the first try made: nobody can tell
+		}
 		return errs[0]
 	}
 	return &OpError{Kind: op.Kind, Subject: op.subject(), Err: errNoAnswer}

@@ -63,7 +63,7 @@ func newExchanger(s socket, port uint32) *exchanger {
 // batch sends n requests in one datagram, made by build, and calls got once
 // for each answered one. It returns the requests without an answer: the
 // kernel ran out of buffer, or was interrupted, and they may have been
-// carried out or not. With an error nothing was carried out.
+// carried out or not. With an error nothing may be said of any of them.
 func (x *exchanger) batch(n int, build func(b []byte, i int, h header) []byte, got func(i int, a answer)) ([]int, error) {
 	first := x.seq + 1
 	x.seq += uint32(n)

@@ -4,17 +4,18 @@
 # not in make test: make bench
 # The daemon's memory with TUNNELS tunnels in the database (default 10000).
 . "$(dirname "$0")/lib.sh"
-n=${TUNNELS:-10000}
+tunnels=${TUNNELS:-10000}
 lab-ovs 1 stop
 lab-ovs 1 start-db
-say "$n key sets and ports"
-lab-hv 1 python3 - "$n" <<'P'
+say "$tunnels key sets and ports"
+lab-hv 1 python3 - "$tunnels" <<'P'
 import json, os, secrets, socket, sys
 n = int(sys.argv[1])
 d = "/etc/ovs-ipsec-offload/keys.d"
 os.makedirs(d, 0o700, exist_ok=True)
 os.umask(0o077)
-half = lambda: {"spi": "0x%08x" % (secrets.randbits(32) | 0x100), "key": secrets.token_hex(32), "salt": secrets.token_hex(4)}
+spis = iter(secrets.SystemRandom().sample(range(0x100, 1 << 32), 2 * n))
+half = lambda: {"spi": "0x%08x" % next(spis), "key": secrets.token_hex(32), "salt": secrets.token_hex(4)}
 for i in range(n):
     with open(f"{d}/set{i}.json", "w") as f:
         json.dump({"version": 1, "name": f"set{i}", "host": "hv1", "peer": f"p{i}", "created": "2026-01-01T00:00:00Z", "out": half(), "in": half()}, f)
@@ -41,8 +42,8 @@ sys.exit(f"transact: {errors[0]}" if errors else 0)
 P
 daemon_start 1
 encrypted() { [ "$(lab-hv 1 ovs-ipsec-offload status --json | jq '[.pairs[] | select(.state == "encrypted")] | length')" = "$1" ]; }
-eventually 400 "$n outbound SAs in the NIC" nic_is 1 tx_states "$n"
-eventually 60 "$n pairs encrypted" encrypted "$n"
+eventually 400 "$tunnels outbound SAs in the NIC" nic_is 1 tx_states "$tunnels"
+eventually 60 "$tunnels pairs encrypted" encrypted "$tunnels"
 pid=$(cat /tmp/daemon1.pid)
 grep -E '^(VmHWM|VmRSS)' "/proc/$pid/status"
-echo "tunnels $n: RSS $(awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$pid/status") MB, peak $(awk '/^VmHWM/ { print int($2 / 1024) }' "/proc/$pid/status") MB"
+echo "tunnels $tunnels: RSS $(awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$pid/status") MB, peak $(awk '/^VmHWM/ { print int($2 / 1024) }' "/proc/$pid/status") MB"
