@@ -165,9 +165,9 @@ func TestCheckCatchesTheGate(t *testing.T) {
 	t.Run("the last object of a table", func(t *testing.T) {
 		in, ob, plan := first(t)
 		ob.GateOpen = true
-		g := plan.Steps[0].Op.Policy
-		ob.Policies = []xfrm.Policy{*g}
-		plan.Steps = []plugin.Step{{Phase: plugin.Retire, Verb: plugin.Change, Op: xfrm.Op{Kind: xfrm.DeletePolicy, Policy: g}}}
+		sa := *plan.Steps[stepOf(t, &plan, plugin.Send, xfrm.AddSA, "10.0.0.2")].Op.SA
+		ob.SAs = []xfrm.SA{sa}
+		plan.Steps = []plugin.Step{{Phase: plugin.Retire, Verb: plugin.Change, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: &sa}}}
 		if v := plugin.Check(in, ob, plan); v == nil || v.Invariant != "I4" {
 			t.Errorf("caught as %v, not as I4", v)
 		}

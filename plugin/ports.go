@@ -12,6 +12,9 @@ import (
 	"ovs-ipsec-offload/xfrm"
 )
 
+// The methods of all ports may be called by several goroutines: the status is
+// made beside the rounds.
+
 // Database is Open vSwitch's database: what the operator wants, and where we
 // report.
 type Database interface {

@@ -242,11 +242,7 @@ func (w *world) others() (lines []string) {
 	return lines
 }
 
-func (w *world) text() string {
-	var b strings.Builder
-	printStatus(&b, w.d.Last())
-	return b.String()
-}
+func (w *world) text() string { return w.statusText() }
 
 // check is what must hold always.
 func (w *world) check(t *rapid.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"ovs-ipsec-offload/lab/fakehost"
@@ -73,6 +74,13 @@ func (r *rig) round() (again time.Duration) {
 		defer r.w.stop()
 	}
 	return r.d.Round(context.Background())
+}
+
+// statusText returns what the last round left, in words.
+func (r *rig) statusText() string {
+	var b strings.Builder
+	printStatus(&b, r.d.Last())
+	return b.String()
 }
 
 // plain returns a VXLAN port without ipsec options.

@@ -149,9 +149,7 @@ func (r *rig) sound() error {
 // end says where a story has come to: what stands in the kernel, and what the
 // daemon thinks of it.
 func (r *rig) end() []string {
-	var b strings.Builder
-	printStatus(&b, r.d.Last())
-	return append(r.dump(), strings.Split(b.String(), "\n")...)
+	return append(r.dump(), strings.Split(r.statusText(), "\n")...)
 }
 
 // excused tells whether the fault may have cost a pair its key: one that was

@@ -8,37 +8,57 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"ovs-ipsec-offload/lab/fakenic"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/xfrm"
 )
 
-// Keys is a store of one-shot key sets. As the real one it is for one goroutine
-// at a time.
+// Keys is a store of one-shot key sets.
 type Keys struct {
 	faults *fakenic.Faults
-	sets   map[string]int // name to generation
+	mu     sync.Mutex
+	sets   map[string]int // name to generation, less than 0 when its file is gone
 }
 
 func newKeys(f *fakenic.Faults) *Keys { return &Keys{faults: f, sets: map[string]int{}} }
 
 // Make makes a key set, or a new one of the same name.
-func (k *Keys) Make(name string) { k.sets[name]++ }
+func (k *Keys) Make(name string) { k.set(name, func(n int) int { return abs(n) + 1 }) }
 
 // Remove removes a key set's file. A set made later has other keys.
-func (k *Keys) Remove(name string) { k.sets[name] = -max(k.sets[name], -k.sets[name]) }
+func (k *Keys) Remove(name string) { k.set(name, func(n int) int { return -abs(n) }) }
 
 // Restore puts a removed key set's file back.
-func (k *Keys) Restore(name string) { k.sets[name] = max(k.sets[name], -k.sets[name]) }
+func (k *Keys) Restore(name string) { k.set(name, abs) }
+
+func (k *Keys) set(name string, next func(int) int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sets[name] = next(k.sets[name])
+}
+
+// generation returns which key set of that name there is or was last.
+func (k *Keys) generation(name string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sets[name]
+}
+
+func abs(n int) int { return max(n, -n) }
 
 // Names returns the names of the key sets, sorted.
-func (k *Keys) Names() []string { return slices.Sorted(maps.Keys(k.sets)) }
+func (k *Keys) Names() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Sorted(maps.Keys(k.sets))
+}
 
 // OutPrints returns the fingerprints of all outbound keys that ever were in the
 // set of that name.
 func (k *Keys) OutPrints(name string) (fs []xfrm.Fingerprint) {
-	for gen := range max(k.sets[name], -k.sets[name]) {
+	for gen := range abs(k.generation(name)) {
 		fs = append(fs, xfrm.FingerprintOf(raw(name, gen+1, "out")[:xfrm.KeyLen]))
 	}
 	return fs
@@ -46,7 +66,7 @@ func (k *Keys) OutPrints(name string) (fs []xfrm.Fingerprint) {
 
 // Lookup implements plugin.Keys.
 func (k *Keys) Lookup(name string) (plugin.KeySet, error) {
-	gen := k.sets[name]
+	gen := k.generation(name)
 	if gen <= 0 {
 		return plugin.KeySet{}, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
 	}
@@ -63,7 +83,7 @@ func (k *Keys) Material(name string) (in, out xfrm.Key, err error) {
 	if err := k.faults.Ask("read keys " + name); err != nil {
 		return in, out, err
 	}
-	gen := k.sets[name]
+	gen := k.generation(name)
 	if gen <= 0 {
 		return in, out, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"ovs-ipsec-offload/lab/fakenic"
@@ -14,10 +15,10 @@ import (
 	"ovs-ipsec-offload/xfrm"
 )
 
-// Ledger is a ledger of outbound keys that outlives the daemon. As the real one
-// it is for one goroutine at a time.
+// Ledger is a ledger of outbound keys that outlives the daemon.
 type Ledger struct {
 	faults *fakenic.Faults
+	mu     sync.Mutex
 	used   map[xfrm.Fingerprint]bool
 }
 
@@ -26,7 +27,11 @@ func newLedger(f *fakenic.Faults) *Ledger {
 }
 
 // Used implements plugin.Ledger.
-func (l *Ledger) Used(f xfrm.Fingerprint) bool { return l.used[f] }
+func (l *Ledger) Used(f xfrm.Fingerprint) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used[f]
+}
 
 // Reserve implements plugin.Ledger. A fault on "reserve NAME,NAME…" is a write
 // or an fsync that failed: nothing counts as written.
@@ -35,6 +40,8 @@ func (l *Ledger) Reserve(ctx context.Context, es []plugin.LedgerEntry) error {
 		return err
 	}
 	return l.faults.Run("reserve "+names(es), func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		for _, e := range es {
 			if l.used[e.Print] {
 				return &plugin.Problem{Code: "KEY_USED", Text: "the outbound key of " + e.Name + " was installed before"}
@@ -53,6 +60,8 @@ func (l *Ledger) Refused(ctx context.Context, es []plugin.LedgerEntry) error {
 		return err
 	}
 	return l.faults.Run("give back "+names(es), func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		for _, e := range es {
 			if !l.used[e.Print] {
 				return fmt.Errorf("release key set %s: %w: it was not reserved", e.Name, unix.EINVAL)
