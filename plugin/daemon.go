@@ -57,7 +57,8 @@ type Daemon struct {
 // New returns a Daemon. Nothing happens until Run.
 func New(cfg Config) *Daemon {
 	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings,
-		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, last: Status{State: Waiting, Version: cfg.Version}}
+		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, last: Status{State: Waiting, Version: cfg.Version,
+			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 }
 
 // Poke asks for a round; what happened is found by looking.

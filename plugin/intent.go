@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -222,7 +223,8 @@ func (b *builder) locals(t *ovsdb.Tunnel) (as []netip.Addr) {
 func (b *builder) onSwitch(a netip.Addr) bool {
 	l := b.Facts.Addrs[a]
 	return slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool {
-		return p.EswitchMode == "switchdev" && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
+		return p.EswitchMode == "switchdev" && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name ||
+			l.Name == "lo" || len(b.Facts.Shared[a]) > 1 || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
 	})
 }
 
@@ -234,10 +236,28 @@ func (b *builder) guard(v VTEP) {
 	}
 	pf, refusal := devlink.PFOf(b.Facts, v.Local, "")
 	if refusal != nil {
-		b.guards[v] = b.standing(v)
+		b.guards[v] = cmp.Or(b.standing(v), b.onlyPF())
 		return
 	}
 	b.guards[v] = pf.Ifindex
+}
+
+// onlyPF returns the host's PF when it has just one that can hold a guard. What a
+// VTEP on the loopback device, on several devices or on a bond sends can get into
+// a NIC by a flow nevertheless, and then it is this one. Of several none can be
+// told to be it, and the kernel takes a selector only once.
+func (b *builder) onlyPF() int {
+	pf := 0
+	for i := range b.Facts.PFs {
+		if b.Facts.PFs[i].EswitchMode != "switchdev" {
+			continue
+		}
+		if pf != 0 || len(b.Facts.PFs[i].Refusals()) > 0 {
+			return 0
+		}
+		pf = b.Facts.PFs[i].Ifindex
+	}
+	return pf
 }
 
 // standing returns the PF that holds the guard of v now, if it still exists.

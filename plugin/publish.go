@@ -122,7 +122,7 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Unlock()
 	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
-	st.Problems = append(st.Problems, s.plan.Problems...)
+	st.Problems = append([]Problem{}, s.plan.Problems...)
 	for _, t := range []trouble{host, gate} {
 		if t.err != nil {
 			st.Problems = append(st.Problems, problemOf(t.err))
