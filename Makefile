@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X main.release=$(VERSION)
 FUZZTIME  ?= 3s
 TESTFLAGS ?=
 
-.PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios bench lab-shell clean
+.PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios lab-selftest bench lab-shell clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lab-packages: ## tests of packages against a real kernel and the simulated NIC
 scenarios: ## two hypervisors, the daemon and traffic
 	@$(ENV) go test -tags lab -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/scenarios
 
+lab-selftest: ## the lab itself: exit codes, hangs, panics, time limits
+	@$(ENV) go test -tags selftest -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/selftest
+
 bench: ## figures of docs/performance.md
 	@hack/setup demo
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./lab/bench
@@ -49,7 +52,7 @@ lab-shell: ## a shell in a virtual machine with two hypervisors
 
 else
 
-demo test lab-test lab-packages scenarios bench lab-shell:
+demo test lab-test lab-packages scenarios lab-selftest bench lab-shell:
 	@command -v sudo >/dev/null || { echo 'make $@: needs root, and there is no sudo: run it as root' >&2; exit 1; }
 	@exec sudo env PATH="$$PATH" make --no-print-directory $@ $(MAKEOVERRIDES)
 
@@ -62,11 +65,11 @@ build: ## compile bin/ovs-ipsec-offload, static
 	@$(ENV) CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovs-ipsec-offload
 
 vet: ## go vet
-	@$(ENV) go vet -tags lab ./...
+	@$(ENV) go vet -tags lab,selftest ./...
 
 lint: ## staticcheck, errcheck, gofmt
-	@$(ENV) staticcheck -tags lab ./...
-	@$(ENV) errcheck -tags lab -ignore '[cC]lose,fmt:.*' ./...
+	@$(ENV) staticcheck -tags lab,selftest ./...
+	@$(ENV) errcheck -tags lab,selftest -ignore '[cC]lose,fmt:.*' ./...
 	@$(ENV) files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt-ed: $$files"; exit 1; }
 	@for f in hack/* .ci/run; do [[ $$(head -c 2 "$$f") != '#!' ]] || bash -n "$$f"; done
 
