@@ -183,16 +183,24 @@ func (g *group) add(t *ovsdb.Tunnel) {
 
 // guardTunnels asks for a guard at every VTEP that a port with ipsec options uses.
 func (b *builder) guardTunnels() {
+	anywhere := map[uint16]bool{} // ports whose sender's address the routes or flows choose
 	for p, g := range b.groups {
-		if len(g.secure) > 0 {
-			b.guard(p.VTEP())
-			b.asked[p.VTEP()] = true
+		for _, t := range g.secure {
+			b.ask(p.VTEP())
+			anywhere[t.DstPort] = anywhere[t.DstPort] || !t.Local.IsValid()
 		}
 	}
 	for _, t := range b.lost {
-		for _, a := range b.locals(t) {
-			b.guard(VTEP{a, t.DstPort})
-			b.asked[VTEP{a, t.DstPort}] = true
+		if t.Local.IsValid() {
+			b.ask(VTEP{t.Local, t.DstPort})
+		}
+		anywhere[t.DstPort] = anywhere[t.DstPort] || !t.Local.IsValid()
+	}
+	for port, is := range anywhere {
+		for _, a := range b.locals() {
+			if is {
+				b.ask(VTEP{a, port})
+			}
 		}
 	}
 	for v := range b.Guarded {
@@ -200,15 +208,17 @@ func (b *builder) guardTunnels() {
 	}
 }
 
-// locals returns the addresses that a port without a pair may send from: its
-// own, or all that are on a PF when its flows or the routes choose.
-func (b *builder) locals(t *ovsdb.Tunnel) (as []netip.Addr) {
-	if t.DstPort == 0 {
-		return nil
+// ask asks for a guard on behalf of a tunnel that is there now.
+func (b *builder) ask(v VTEP) {
+	if v.Port != 0 {
+		b.guard(v)
+		b.asked[v] = true
 	}
-	if t.Local.IsValid() {
-		return []netip.Addr{t.Local}
-	}
+}
+
+// locals returns the addresses that a port without local_ip may send from: all
+// that are on a PF.
+func (b *builder) locals() (as []netip.Addr) {
 	for a := range b.Facts.Addrs {
 		if _, refusal := devlink.PFOf(b.Facts, a, ""); refusal == nil && a.IsGlobalUnicast() {
 			as = append(as, a)
