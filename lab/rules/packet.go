@@ -4,7 +4,6 @@ package rules
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 )
 
@@ -132,12 +131,4 @@ func framesString(frames []Frame) string {
 		texts[i] = f.String()
 	}
 	return strings.Join(texts, ", ")
-}
-
-// family is 4 or 6.
-func family(a netip.Addr) int {
-	if a.Is4() {
-		return 4
-	}
-	return 6
 }
