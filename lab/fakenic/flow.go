@@ -136,6 +136,8 @@ func (p *PF) offload(f *flow) *refusal {
 		return &refusal{errno: unix.EBUSY, why: "IPsec is offloaded on this device"}
 	case !onPF && !p.switchdev:
 		return &refusal{errno: unix.EOPNOTSUPP, why: "eswitch mode is legacy"}
+	case !p.encap && f.reformats():
+		return &refusal{errno: unix.EOPNOTSUPP, why: "encap mode is none"}
 	}
 	f.ipsec = f.encap() != nil && p.switchdev && p.tables[tableTX].refs > 0
 	if f.ipsec && f.outputs() > 1 { // esw_flow_dests_fwd_ipsec_check
@@ -145,14 +147,16 @@ func (p *PF) offload(f *flow) *refusal {
 	return nil
 }
 
-// knows tells whether the NIC can carry out a rule's actions: none on tunnels
-// with encap-mode none, and no output to a device that is not on its switch.
+// reformats tells whether the rule puts a tunnel header on or takes one off.
+func (r *Rule) reformats() bool {
+	return slices.ContainsFunc(r.Actions, func(a Action) bool { return a.Encap != nil || a.Decap })
+}
+
+// knows tells whether the NIC can carry out a rule's actions: no output to a
+// device that is not on its switch.
 func (p *PF) knows(r *Rule) bool {
 	encap := false
 	for _, a := range r.Actions {
-		if (a.Encap != nil || a.Decap) && !p.encap {
-			return false
-		}
 		encap = encap || a.Encap != nil
 		dev := cmp.Or(a.Redirect, a.Mirror)
 		l := p.host.links[dev]
