@@ -6,6 +6,7 @@
 package flock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,8 +20,9 @@ type Lock struct {
 }
 
 // Acquire takes the lock file at path, creating it if need be. If somebody else
-// holds the lock, waiting is called once before Acquire blocks.
-func Acquire(path string, waiting func()) (*Lock, error) {
+// holds the lock, waiting is called once before Acquire blocks, until the lock is
+// free or ctx ends.
+func Acquire(ctx context.Context, path string, waiting func()) (*Lock, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open lock %s: %w", path, err)
@@ -28,13 +30,26 @@ func Acquire(path string, waiting func()) (*Lock, error) {
 	err = lock(f, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		waiting()
-		err = lock(f, unix.LOCK_EX)
+		err = wait(ctx, f)
 	}
 	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &Lock{f: f}, nil
+}
+
+// wait blocks for the lock. Nothing wakes a flock(2) that waits, so when ctx ends
+// it is left behind with the file, to let go of the lock as soon as it has it.
+func wait(ctx context.Context, f *os.File) error {
+	got := make(chan error, 1)
+	go func() { got <- lock(f, unix.LOCK_EX) }()
+	select {
+	case err := <-got:
+		return err
+	case <-ctx.Done():
+		go func() { <-got; f.Close() }()
+		return ctx.Err()
+	}
 }
 
 // Close gives the lock back. The file stays: removing it would let two

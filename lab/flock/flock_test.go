@@ -3,6 +3,8 @@
 package flock
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -13,13 +15,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSecondWaitsForFirst(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	first, err := Acquire(path, func() { t.Error("the first waited") })
+	first, err := Acquire(t.Context(), path, func() { t.Error("the first waited") })
 	if err != nil {
 		t.Fatal(err)
 	}
 	waiting, got := make(chan struct{}), make(chan *Lock)
 	go func() {
-		second, err := Acquire(path, func() { close(waiting) })
+		second, err := Acquire(t.Context(), path, func() { close(waiting) })
 		if err != nil {
 			t.Error(err)
 		}
@@ -43,7 +45,7 @@ func TestSecondWaitsForFirst(t *testing.T) {
 func TestReleasedLockIsFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	for range 2 {
-		l, err := Acquire(path, func() { t.Error("waited for a free lock") })
+		l, err := Acquire(t.Context(), path, func() { t.Error("waited for a free lock") })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +56,28 @@ func TestReleasedLockIsFree(t *testing.T) {
 }
 
 func TestNoDirectory(t *testing.T) {
-	if _, err := Acquire(filepath.Join(t.TempDir(), "missing", "lock"), func() {}); err == nil {
+	if _, err := Acquire(t.Context(), filepath.Join(t.TempDir(), "missing", "lock"), func() {}); err == nil {
 		t.Fatal("no error")
 	}
+}
+
+// A lock that is not had in time is given up, and its holder keeps it.
+func TestAcquireEndsWithItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	held, err := Acquire(t.Context(), path, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := Acquire(ctx, path, cancel); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Acquire(t.Context(), path, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
 }

@@ -108,7 +108,7 @@ func (c *Cache) Ensure(ctx context.Context, r Recipe) (*Image, error) {
 	if err == nil {
 		return img, nil
 	}
-	lock, err := flock.Acquire(filepath.Join(c.dir, "build.lock"), func() {
+	lock, err := flock.Acquire(ctx, filepath.Join(c.dir, "build.lock"), func() {
 		fmt.Fprintln(c.log, "lab: waiting for another build of the image")
 	})
 	if err != nil {
@@ -177,8 +177,8 @@ func (c *Cache) Verify(r Recipe) (*Image, error) {
 
 // Prune removes all images but the one of the recipe, and every build that
 // broke off.
-func (c *Cache) Prune(r Recipe) error {
-	lock, err := flock.Acquire(filepath.Join(c.dir, "build.lock"), func() {
+func (c *Cache) Prune(ctx context.Context, r Recipe) error {
+	lock, err := flock.Acquire(ctx, filepath.Join(c.dir, "build.lock"), func() {
 		fmt.Fprintln(c.log, "lab: waiting for a build of the image")
 	})
 	if err != nil {

@@ -181,7 +181,7 @@ func TestPruneKeepsTheOne(t *testing.T) {
 	old.Suite = "older"
 	ensure(t, c, old)
 	img := ensure(t, c, DefaultRecipe())
-	if err := c.Prune(DefaultRecipe()); err != nil {
+	if err := c.Prune(t.Context(), DefaultRecipe()); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{img.dir}, glob(filepath.Join(c.dir, "image-*"))); d != "" || *made != 2 {

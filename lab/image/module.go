@@ -29,7 +29,7 @@ func (c *Cache) Module(ctx context.Context, img *Image, dir, name string) (strin
 	if _, err := os.Stat(ko); err == nil {
 		return ko, nil
 	}
-	lock, err := flock.Acquire(filepath.Join(c.dir, "module.lock"), func() {
+	lock, err := flock.Acquire(ctx, filepath.Join(c.dir, "module.lock"), func() {
 		fmt.Fprintln(c.log, "lab: waiting for another build of the kernel module")
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ func (e *NoBootError) Error() string { return "boot the machine: " + e.Reason }
 // space is tried once more; one that did never is, whatever came of it.
 func Run(ctx context.Context, o Options) (int, error) {
 	if !o.Parallel {
-		lock, err := flock.Acquire(LockFile, func() {
+		lock, err := flock.Acquire(ctx, LockFile, func() {
 			fmt.Fprintln(o.Log, "lab: waiting for another machine on this host to end (LAB_PARALLEL=1 does not wait)")
 		})
 		if err != nil {

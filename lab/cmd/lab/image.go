@@ -50,7 +50,7 @@ func imageCommand(ctx context.Context, rebuild, verify, prune bool) error {
 	}
 	fmt.Println(img.Disk())
 	if prune {
-		return cache.Prune(recipe)
+		return cache.Prune(ctx, recipe)
 	}
 	return nil
 }
