@@ -3,6 +3,7 @@
 package ovsdb
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -29,9 +30,9 @@ type server struct {
 // newServer prepares a server with an initialised, empty database.
 func newServer(tb testing.TB) *server {
 	tb.Helper()
-	for _, f := range []string{"/usr/sbin/ovsdb-server", "/usr/bin/ovsdb-tool", schemaFile} {
+	for _, f := range []string{"/usr/sbin/ovsdb-server", "/usr/bin/ovsdb-tool", schemaFile()} {
 		if _, err := os.Stat(f); err != nil {
-			tb.Fatalf("%s is missing: install the packages openvswitch-common and openvswitch-switch", f)
+			tb.Fatalf("%s is missing: run make setup", f)
 		}
 	}
 	// Not tb.TempDir: the path of a unix socket has at most 107 bytes.
@@ -48,7 +49,11 @@ func newServer(tb testing.TB) *server {
 	return s
 }
 
-const schemaFile = "/usr/share/openvswitch/vswitch.ovsschema"
+// schemaFile finds the schema where OVS itself would (ovs_pkgdatadir):
+// `make setup` unpacks it without installing openvswitch-switch.
+func schemaFile() string {
+	return filepath.Join(cmp.Or(os.Getenv("OVS_PKGDATADIR"), "/usr/share/openvswitch"), "vswitch.ovsschema")
+}
 
 func startServer(tb testing.TB) *server {
 	tb.Helper()
@@ -63,7 +68,7 @@ func (s *server) create() {
 	s.tb.Helper()
 	db := filepath.Join(s.dir, "conf.db")
 	os.Remove(db)
-	if out, err := exec.Command("/usr/bin/ovsdb-tool", "create", db, schemaFile).CombinedOutput(); err != nil {
+	if out, err := exec.Command("/usr/bin/ovsdb-tool", "create", db, schemaFile()).CombinedOutput(); err != nil {
 		s.tb.Fatalf("create database: %v: %s", err, out)
 	}
 }
