@@ -39,6 +39,7 @@ type model struct {
 	in       Intent
 	ob       Observed
 	stuck    map[int]bool
+	kept     map[VTEP]bool
 	pairs    map[Pair]*PairIntent
 	users    map[uint32]Pair // reqid to the pair whose outbound policy uses it
 	reserved map[xfrm.Fingerprint]bool
@@ -48,7 +49,7 @@ type model struct {
 }
 
 func newModel(in Intent, ob Observed, plan Plan) *model {
-	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, open: ob.GateOpen,
+	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, kept: plan.Kept, open: ob.GateOpen,
 		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: users(ob.Policies),
 		reserved: map[xfrm.Fingerprint]bool{}, sent: map[xfrm.Fingerprint]bool{}}
 	for i := range in.Pairs {
@@ -116,16 +117,15 @@ func (m *model) gate(bad complain) *Violation {
 	return nil
 }
 
-// stands tells whether a guard stands in a NIC. It need not be the one that it
-// should be in, which holds it while it is on the way there.
+// stands tells whether a guard stands in the NIC that it is meant for.
 func (m *model) stands(g GuardIntent, d xfrm.Dir) bool {
 	p, is := m.policies[place{d, g.selector(d)}]
-	return is && p.Action == xfrm.Block && p.Offload.Ifindex != 0
+	return is && p.Action == xfrm.Block && p.Offload.Ifindex == g.PF
 }
 
 // safe tells whether a pair's traffic does what it may.
 func (m *model) safe(pi *PairIntent) bool {
-	f := m.fateOf(pi.Pair, pi.PF != 0)
+	f := m.fateOf(pi.Pair, pi.PF)
 	return f == blocked || f == encrypted || pi.Want == Clear
 }
 
@@ -152,7 +152,7 @@ func (m *model) addSA(s *Step, bad complain) *Violation {
 		return bad("I6", "the outbound key of %s was installed before", s.Keys.Name)
 	case sa.Dir == xfrm.Out && !m.reserved[f]:
 		return bad("I6", "the outbound key of %s is not in the ledger yet", s.Keys.Name)
-	case sa.Dir == xfrm.Out && m.senders[sa.Reqid] > 0:
+	case sa.Dir == xfrm.Out && m.senders[lane{sa.Offload.Ifindex, sa.Reqid}] > 0:
 		return bad("I2", "reqid 0x%x has an outbound SA already: the NIC could encrypt to the wrong peer", sa.Reqid)
 	}
 	if sa.Dir == xfrm.Out {
@@ -179,25 +179,28 @@ func (m *model) first(pf int, d xfrm.Dir, bad complain) *Violation {
 // dropped applies a deletion: I4, the last reference of a table stays while the
 // gate is open; I2, the pair that used it is still safe if it was.
 func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation {
-	pi := m.pairs[user]
+	pi, exit := m.pairs[user], pf
+	if pi != nil {
+		exit = pi.PF
+	}
 	before := pi != nil && m.safe(pi)
-	shut := [2]bool{m.shuts(user, true), m.shuts(user, false)}
+	shut := [2]bool{m.shuts(user, exit), m.shuts(user, 0)}
 	had := m.refs[pf]
 	drop()
 	has := m.refs[pf]
 	switch {
 	case m.open && pf != 0 && emptied(had, has):
 		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
-	case before && !m.safe(pi), shut[0] && m.fateOf(user, true) == leaks, shut[1] && m.fateOf(user, false) == leaks:
+	case before && !m.safe(pi), shut[0] && m.fateOf(user, exit) == leaks, shut[1] && m.fateOf(user, 0) == leaks:
 		return bad("I2", "%s would go out in clear text", user)
 	}
 	return nil
 }
 
-// shuts tells whether clear text of a pair does not get out, by the NIC or by
-// the host's stack.
-func (m *model) shuts(p Pair, hardware bool) bool {
-	f := m.fateOf(p, hardware)
+// shuts tells whether clear text of a pair does not get out of a NIC, or of the
+// host's stack (0).
+func (m *model) shuts(p Pair, pf int) bool {
+	f := m.fateOf(p, pf)
 	return p != Pair{} && (f == encrypted || f == blocked)
 }
 
@@ -246,10 +249,10 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 }
 
 // end: when the plan is through, every pair is safe, but for those on a PF that
-// was left alone.
+// was left alone or whose guard could not come to theirs.
 func (m *model) end(n int) *Violation {
 	for i := range m.in.Pairs {
-		if pi := &m.in.Pairs[i]; !m.stuck[pi.PF] && !m.ob.Held[pi.Pair] && !m.safe(pi) {
+		if pi := &m.in.Pairs[i]; !m.stuck[pi.PF] && !m.kept[pi.VTEP()] && !m.ob.Held[pi.Pair] && !m.safe(pi) {
 			return &Violation{Invariant: "I2", Step: n, Text: pi.Pair.String() + " is neither encrypted nor blocked when the plan is through"}
 		}
 	}

@@ -58,15 +58,27 @@ func placeOf(p *xfrm.Policy) place { return place{p.Dir, p.Sel} }
 type view struct {
 	sas      map[xfrm.SAID]*xfrm.SA
 	policies map[place]*xfrm.Policy
-	senders  map[uint32]int // reqid to number of outbound SAs
-	refs     map[int]Refs   // ours, by PF
+	senders  map[lane]int // number of outbound SAs
+	refs     map[int]Refs // ours, by PF
+}
+
+// lane is how a NIC finds an outbound SA: by reqid alone. The host's stack (PF 0)
+// finds its own in the same way.
+type lane struct {
+	pf    int
+	reqid uint32
+}
+
+// sends tells whether an allow policy has an SA to send to on its own device.
+func (v *view) sends(p *xfrm.Policy) bool {
+	return v.senders[lane{p.Offload.Ifindex, p.Tmpl.Reqid}] > 0
 }
 
 func newView(ob *Observed) *view {
 	v := &view{
 		sas:      make(map[xfrm.SAID]*xfrm.SA, len(ob.SAs)),
 		policies: make(map[place]*xfrm.Policy, len(ob.Policies)),
-		senders:  make(map[uint32]int, len(ob.SAs)/2),
+		senders:  make(map[lane]int, len(ob.SAs)/2),
 		refs:     map[int]Refs{},
 	}
 	for i := range ob.SAs {
@@ -119,7 +131,7 @@ func use(m map[uint32]Pair, p *xfrm.Policy) {
 func (v *view) putSA(s *xfrm.SA) {
 	v.sas[s.ID()] = s
 	if s.Dir == xfrm.Out {
-		v.senders[s.Reqid]++
+		v.senders[lane{s.Offload.Ifindex, s.Reqid}]++
 	}
 	v.count(s.Offload.Ifindex, s.Dir, 1)
 }
@@ -131,7 +143,7 @@ func (v *view) dropSA(id xfrm.SAID) {
 	}
 	delete(v.sas, id)
 	if s.Dir == xfrm.Out {
-		v.senders[s.Reqid]--
+		v.senders[lane{s.Offload.Ifindex, s.Reqid}]--
 	}
 	v.count(s.Offload.Ifindex, s.Dir, -1)
 }
@@ -167,27 +179,27 @@ const (
 	encrypted             // by an SA
 )
 
-// fateOf follows the NIC: the pair's own policy first, then the guard. With
-// hardware set only what is offloaded counts; without, it follows the host's
-// stack, which drops packets whose SA is missing.
-func (v *view) fateOf(p Pair, hardware bool) fate {
+// fateOf follows a NIC, by its ifindex: the pair's own policy first, then the
+// guard; what stands elsewhere does not count. 0 follows the host's stack, which
+// looks at all policies and drops packets whose SA is missing.
+func (v *view) fateOf(p Pair, pf int) fate {
 	own, is := v.policies[place{xfrm.Out, p.selector(xfrm.Out)}]
-	if is && (!hardware || own.Offload.Ifindex != 0) {
+	if is && (pf == 0 || own.Offload.Ifindex == pf) {
 		switch {
 		case own.Action == xfrm.Block:
 			return blocked
 		case own.Tmpl == nil:
 			return passes
-		case v.senders[own.Tmpl.Reqid] > 0:
+		case v.sends(own):
 			return encrypted
-		case !hardware:
+		case pf == 0:
 			return blocked
 		default:
 			return leaks
 		}
 	}
 	guard, is := v.policies[place{xfrm.Out, p.VTEP().selector(xfrm.Out)}]
-	if is && guard.Action == xfrm.Block && (!hardware || guard.Offload.Ifindex != 0) {
+	if is && guard.Action == xfrm.Block && (pf == 0 || guard.Offload.Ifindex == pf) {
 		return blocked
 	}
 	return leaks

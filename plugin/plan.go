@@ -16,10 +16,10 @@ import (
 func MakePlan(in Intent, ob Observed) Plan {
 	p := planner{in: in, ob: ob, now: newView(&ob), open: ob.GateOpen, reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
 	p.plan.Problems = slices.Clone(in.Problems)
-	p.plan.Stuck = map[int]bool{}
+	p.plan.Stuck, p.plan.Kept = map[int]bool{}, map[VTEP]bool{}
 	for i := range in.Pairs {
 		p.wanted[in.Pairs[i].Pair] = &in.Pairs[i]
-		if in.Pairs[i].Want == Encrypt && p.now.fateOf(in.Pairs[i].Pair, true) == encrypted {
+		if in.Pairs[i].Want == Encrypt && in.Pairs[i].PF != 0 && p.now.fateOf(in.Pairs[i].Pair, in.Pairs[i].PF) == encrypted {
 			p.plan.Encrypted++
 		}
 	}
@@ -108,6 +108,9 @@ func (p *planner) anchor() {
 			switch {
 			case fresh == is:
 			case is && now.Offload != a.pol.Offload && p.holdsTable(now.Offload.Ifindex, now.Dir):
+				if v, is := vtepOf(a.pol); is {
+					p.plan.Kept[v] = true
+				}
 				p.plan.Problems = append(p.plan.Problems, Problem{"GUARD_HELD", fmt.Sprintf(
 					"policy %s %s > %s belongs on another device now, and stays: it is all that keeps a table of PF %d while flows may be offloaded there; "+
 						"stop ovs-vswitchd, delete its tunnel devices and start it again", a.pol.Dir, a.pol.Sel.Src, a.pol.Sel.Dst, now.Offload.Ifindex)})
@@ -169,16 +172,28 @@ func (p *planner) canRemake(pf int, d xfrm.Dir) bool {
 	})
 }
 
-// move replaces every policy of ours on pf in direction d by a changed copy.
+// move replaces every policy of ours on pf in direction d by a changed copy. A
+// bypass that nobody wants any more goes instead.
 func (p *planner) move(pf int, d xfrm.Dir, change func(*xfrm.Policy)) {
 	for i := range p.ob.Policies {
 		if p.ob.Policies[i].Offload.Ifindex != pf || p.ob.Policies[i].Dir != d {
 			continue
 		}
 		pol := p.ob.Policies[i]
-		change(&pol)
 		pair, isPair := pairOf(&pol)
+		if pi := p.wanted[pair]; isPair && (pi == nil || pi.Want != Clear) {
+			p.remove(Anchor, pair, &p.ob.Policies[i])
+			continue
+		}
+		change(&pol)
 		p.step(Step{Phase: Anchor, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.UpdatePolicy, Policy: &pol}, Guard: !isPair})
+	}
+}
+
+// remove takes a policy away, if no step before has.
+func (p *planner) remove(ph Phase, pair Pair, pol *xfrm.Policy) {
+	if _, is := p.now.policies[placeOf(pol)]; is {
+		p.change(ph, pair, xfrm.DeletePolicy, pol)
 	}
 }
 
@@ -211,13 +226,13 @@ func (p *planner) block() {
 		if !p.mustGo(pol, pi) || !p.covered(pol) || p.holdsTable(pol.Offload.Ifindex, pol.Dir) || !p.usable(pol.Offload.Ifindex) && !p.leaky(pol) {
 			continue
 		}
-		p.change(Block, pair, xfrm.DeletePolicy, pol)
+		p.remove(Block, pair, pol)
 	}
 }
 
 func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
 	if pi == nil {
-		return pol.Tmpl != nil && pol.Dir == xfrm.Out && p.now.senders[pol.Tmpl.Reqid] == 0
+		return pol.Tmpl != nil && pol.Dir == xfrm.Out && !p.now.sends(pol)
 	}
 	switch pi.Want {
 	case Clear:
@@ -225,26 +240,31 @@ func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
 	case Blocked:
 		return true
 	default:
-		return pol.Tmpl == nil || pol.Dir == xfrm.Out && p.now.senders[pol.Tmpl.Reqid] == 0
+		return pol.Tmpl == nil || pol.Dir == xfrm.Out && !p.now.sends(pol)
 	}
 }
 
 // leaky tells whether an allow policy only lets out clear text, so that it may
 // go even where nothing can be put under it.
 func (p *planner) leaky(pol *xfrm.Policy) bool {
-	return pol.Dir == xfrm.Out && (pol.Tmpl == nil || p.now.senders[pol.Tmpl.Reqid] == 0)
+	return pol.Dir == xfrm.Out && (pol.Tmpl == nil || !p.now.sends(pol))
 }
 
-// covered tells whether a guard lies under an outbound policy, in the NIC if the
-// policy is in one. Where none does nothing is won by taking the policy away,
-// and the host's stack, which drops packets for want of an SA, would send them.
+// covered tells whether a guard lies under an outbound policy, in the NIC that
+// the pair belongs to, or that the policy of a pair nobody wants is in. Where none
+// does nothing is won by taking the policy away, and the host's stack, which
+// drops packets for want of an SA, would send them.
 func (p *planner) covered(pol *xfrm.Policy) bool {
 	pair, is := pairOf(pol)
 	if !is || pol.Dir != xfrm.Out {
 		return true
 	}
+	pf := pol.Offload.Ifindex
+	if pi := p.wanted[pair]; pi != nil {
+		pf = pi.PF
+	}
 	g, is := p.now.policies[place{xfrm.Out, pair.VTEP().selector(xfrm.Out)}]
-	return is && g.Action == xfrm.Block && (g.Offload.Ifindex != 0 || pol.Offload.Ifindex == 0)
+	return is && g.Action == xfrm.Block && (pf == 0 || g.Offload.Ifindex == pf)
 }
 
 // holdsTable tells whether one object is all that keeps a table while flows may
@@ -331,7 +351,7 @@ func (p *planner) retire() {
 		pol := &p.ob.Policies[i]
 		pair, is := pairOf(pol)
 		if is && p.idle(pol, p.wanted[pair]) && p.covered(pol) && p.usable(pol.Offload.Ifindex) && !p.holdsTable(pol.Offload.Ifindex, pol.Dir) {
-			p.change(Retire, pair, xfrm.DeletePolicy, pol)
+			p.remove(Retire, pair, pol)
 		}
 	}
 	wanted, before, after := WantedSAs(p.in), users(p.ob.Policies), p.now.users()

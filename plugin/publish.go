@@ -252,10 +252,7 @@ func (b *statusMaker) pairStatus() []PairStatus {
 
 func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: pi.Keys.Name, Problem: pi.Problem}
-	p.State = map[fate]string{blocked: "blocked", encrypted: "encrypted", passes: "clear", leaks: "unprotected"}[b.now.fateOf(pi.Pair, pi.PF != 0)]
-	if pi.Want != Clear && (p.State == "clear" || b.exposed(pi)) {
-		p.State = "unprotected"
-	}
+	p.State = b.stateOf(pi)
 	if pi.PF != 0 {
 		p.PF = b.name(pi.PF)
 	}
@@ -274,23 +271,40 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	return p
 }
 
+// stateOf says in a word what becomes of a pair's traffic.
+func (b *statusMaker) stateOf(pi *PairIntent) string {
+	f := b.now.fateOf(pi.Pair, pi.PF)
+	switch {
+	case pi.Want == Clear && (f == passes || f == leaks && b.now.fateOf(pi.Pair, 0) != blocked):
+		return "clear"
+	case f == encrypted:
+		return "encrypted"
+	case f == leaks && pi.Want != Clear, f == passes, b.exposed(pi):
+		return "unprotected"
+	}
+	return "blocked"
+}
+
 // reason returns why a pair has not what it asks for when the intent has no
 // answer: its PF cannot be touched, its steps failed, or those of the host did.
 func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	if b.plan.Stuck[pi.PF] && state != "encrypted" && state != "clear" {
 		return &Problem{"FLOWS_FIRST", "flows of " + b.name(pi.PF) + " were offloaded before its IPsec tables stood: see the problems of the host"}
 	}
-	err := b.hostErr
-	if t, is := b.pairs[pi.Pair]; is {
-		err = t.err
-	} else if state != "unprotected" {
+	t, failed := b.pairs[pi.Pair]
+	switch {
+	case pi.Problem != nil || !failed && state != "unprotected":
 		return nil
+	case failed:
+		p := problemOf(t.err)
+		return &p
+	case b.hostErr != nil:
+		p := problemOf(b.hostErr)
+		return &p
+	case len(b.plan.Problems) > 0:
+		return &b.plan.Problems[0]
 	}
-	if err == nil || pi.Problem != nil {
-		return nil
-	}
-	p := problemOf(err)
-	return &p
+	return nil
 }
 
 // exposed tells that flows of a pair that only the host's stack blocks may get

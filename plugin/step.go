@@ -62,6 +62,8 @@ type Plan struct {
 	// Stuck holds PFs (by ifindex) that must not be touched: flows were
 	// offloaded before their tables stood.
 	Stuck map[int]bool
+	// Kept holds VTEPs whose guard could not move to the NIC that it belongs to.
+	Kept map[VTEP]bool
 }
 
 // Undo returns the step that takes s back, and false when there is none.
