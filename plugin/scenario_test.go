@@ -128,9 +128,14 @@ func cmdAddr(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// knob PF NAME chooses the contract of another kernel or card.
+// knob PF NAME chooses the contract of another kernel or card; knob lockdown makes
+// the kernel hide keys.
 func cmdKnob(r *rig, args []string, _ io.Writer) error {
 	var err error
+	if args[0] == "lockdown" {
+		r.SetLockdown(true)
+		return nil
+	}
 	r.PF(args[0]).Set(func(k *fakenic.Knobs) {
 		switch args[1] {
 		case "after-decrypt":
@@ -544,7 +549,7 @@ func cmdFault(r *rig, args []string, _ io.Writer) error {
 		r.Faults.Set()
 		return nil
 	}
-	errno := map[string]unix.Errno{"EBUSY": unix.EBUSY, "EPERM": unix.EPERM, "ENOMEM": unix.ENOMEM, "EIO": unix.EIO}[args[0]]
+	errno := map[string]unix.Errno{"EBUSY": unix.EBUSY, "EPERM": unix.EPERM, "ENOMEM": unix.ENOMEM, "ENOSPC": unix.ENOSPC}[args[0]]
 	times, err := strconv.Atoi(args[1])
 	if err != nil || errno == 0 {
 		return fmt.Errorf("fault %v: no such errno or number", args)

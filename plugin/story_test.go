@@ -25,7 +25,7 @@ func looking() []string {
 	return []string{"plan", "settled", "status", "reports", "send", "receive", "nic", "kernel", "cmp", "cp", "stdout", "!"}
 }
 
-// stories reads all scenarios.
+// stories reads all scenarios that go without faults.
 func stories(t testing.TB) []story {
 	t.Helper()
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
@@ -37,6 +37,9 @@ func stories(t testing.TB) []story {
 		a, err := txtar.ParseFile(f)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if strings.Contains(string(a.Comment), "\nfault ") {
+			continue // it has faults of its own
 		}
 		s := story{name: strings.TrimSuffix(filepath.Base(f), ".txtar")}
 		for line := range strings.Lines(string(a.Comment)) {

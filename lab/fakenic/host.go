@@ -32,6 +32,7 @@ type Host struct {
 	flows    []*flow
 	nextFlow int
 	clock    int // counts what is made, so that dumps have an order
+	lockdown bool
 	sent     map[xfrm.Fingerprint]int
 }
 
@@ -133,6 +134,14 @@ func (h *Host) AddRoute(to netip.Prefix, ifindex int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.routes = append(h.routes, route{to, ifindex})
+}
+
+// SetLockdown makes dumps hide keys, as a kernel under lockdown does
+// (xfrm_redact).
+func (h *Host) SetLockdown(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lockdown = on
 }
 
 // PF returns the NIC of that name, or nil.

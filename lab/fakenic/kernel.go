@@ -18,7 +18,11 @@ func (h *Host) SAs(ctx context.Context) ([]xfrm.SA, error) {
 	defer h.mu.Unlock()
 	all := make([]xfrm.SA, 0, len(h.sad))
 	for _, s := range h.states() {
-		all = append(all, s.dump())
+		a := s.dump()
+		if h.lockdown {
+			a.KeyPrint = xfrm.Fingerprint{}
+		}
+		all = append(all, a)
 	}
 	return all, nil
 }
