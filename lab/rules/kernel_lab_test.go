@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build lab && linux
+
 package rules
 
 import (
@@ -12,10 +14,10 @@ import (
 
 // TestKernel runs all rules against the simulated NIC:
 //
-//	CGO_ENABLED=0 go test -exec lab/exec ./lab/rules
+//	CGO_ENABLED=0 go test -tags lab -exec lab/exec ./lab/rules
 func TestKernel(t *testing.T) {
 	if _, err := os.Stat(paramDir); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs root and the module simnic: go test -exec lab/exec ./lab/rules")
+		t.Fatal("needs root and the module simnic: go test -tags lab -exec lab/exec ./lab/rules")
 	}
 	all, err := All()
 	if err != nil {
