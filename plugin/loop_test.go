@@ -3,19 +3,8 @@
 package plugin_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
-	"flag"
 	"fmt"
-	"io"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -404,99 +393,4 @@ func startOutside(t *testing.T, setup func(*rig)) *loop {
 	}
 	go func() { l.done <- r.d.Run(ctx, ready) }()
 	return l
-}
-
-// TestStatusJSON pins what `status --json` prints.
-func TestStatusJSON(t *testing.T) {
-	r := standardRig()
-	r.Keys.Make("ab")
-	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"), plain("plain", "10.0.0.1", "10.0.0.3"), secure("vx1", "10.0.0.1", "10.0.0.4", "missing"))
-	if err := r.settle(); err != nil {
-		t.Fatal(err)
-	}
-	k, _ := r.OVS.Tunnel("vx0")
-	for range 3 {
-		r.SendVF(k)
-	}
-	st, err := r.d.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := json.MarshalIndent(st, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, filepath.Join("testdata", "status.json"), append(got, '\n'))
-	if bytes.Contains(got, []byte("null")) {
-		t.Error("null in the JSON: lists are empty, not absent")
-	}
-}
-
-// golden compares with a file, or writes it with -update.
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	if flag.Lookup("update").Value.String() == "true" {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
-
-// TestNoKeyAnywhere looks for key bytes in all that the daemon says.
-func TestNoKeyAnywhere(t *testing.T) {
-	var log bytes.Buffer
-	r := standardRig()
-	r.cfg.Log = textLog(&log)
-	r.restart()
-	r.Keys.Make("ab")
-	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"))
-	r.Faults.Set(fakenic.Fault{Nth: 5, Errno: unix.EINVAL, Times: 1})
-	steps, _, _, err := r.d.Preview(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.calmDown(); err != nil {
-		t.Fatal(err)
-	}
-	status, err := json.Marshal(r.d.Last())
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := slices.Concat(log.Bytes(), status, []byte(r.statusText()))
-	for _, s := range steps {
-		said = append(said, s...)
-	}
-	for _, w := range r.OVS.Reports() {
-		for _, v := range w.Values {
-			said = append(said, v...)
-		}
-	}
-	in, out, err := r.Keys.Material("ab")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range [][]byte{in.AppendTo(nil), out.AppendTo(nil)} {
-		for _, form := range forms(k) {
-			if bytes.Contains(said, form) {
-				t.Errorf("a key was told, as %q", form)
-			}
-		}
-	}
-}
-
-// forms returns how key bytes could be told: raw, in hexadecimal, as numbers.
-func forms(k []byte) [][]byte {
-	return [][]byte{k[:8], []byte(hex.EncodeToString(k[:8])), []byte(strings.ToUpper(hex.EncodeToString(k[:8]))), []byte(fmt.Sprint(k[:8])), []byte(base64.StdEncoding.EncodeToString(k[:9]))}
-}
-
-func textLog(w io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

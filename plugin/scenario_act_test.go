@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ovs-ipsec-offload/lab/fakenic"
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/plugin"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// The commands of scenarios that change something.
+
+// pf NAME IFINDEX adds a PF.
+func cmdPF(r *rig, args []string, _ io.Writer) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	r.AddPF(args[0], n)
+	return nil
+}
+
+// link NAME IFINDEX [KIND] adds another device.
+func cmdLink(r *rig, args []string, _ io.Writer) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	r.AddLink(args[0], n, strings.Join(args[2:], ""))
+	return nil
+}
+
+// vxlan NAME IFINDEX PORT adds a VXLAN device that is not Open vSwitch's.
+func cmdVXLAN(r *rig, args []string, _ io.Writer) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	port, err := strconv.ParseUint(args[2], 10, 16)
+	if err != nil {
+		return err
+	}
+	r.AddVXLAN(args[0], n, uint16(port), false)
+	return nil
+}
+
+// addr PREFIX IFINDEX puts an address on a device; addr -del ADDRESS takes it off.
+func cmdAddr(r *rig, args []string, _ io.Writer) error {
+	if args[0] == "-del" {
+		a, err := netip.ParseAddr(args[1])
+		if err == nil {
+			r.DelAddr(a)
+		}
+		return err
+	}
+	p, err := netip.ParsePrefix(args[0])
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	r.AddAddr(p, n)
+	return nil
+}
+
+// knob PF NAME chooses the contract of another kernel or card; knob lockdown makes
+// the kernel hide keys.
+func cmdKnob(r *rig, args []string, _ io.Writer) error {
+	var err error
+	if args[0] == "lockdown" {
+		r.SetLockdown(true)
+		return nil
+	}
+	r.PF(args[0]).Set(func(k *fakenic.Knobs) {
+		switch args[1] {
+		case "after-decrypt":
+			k.AfterDecrypt = true
+		case "before-decrypt":
+			k.AfterDecrypt = false
+		case "strict-sa":
+			k.StrictSA = true
+		case "no-priority":
+			k.NoPriority = true
+		default:
+			err = fmt.Errorf("no knob %s", args[1])
+		}
+	})
+	return err
+}
+
+// devlink PF encap|mode|steering VALUE, devlink PF vf|no-vf N, devlink PF down|up.
+func cmdDevlink(r *rig, args []string, _ io.Writer) error {
+	p := r.PF(args[0])
+	switch args[1] {
+	case "encap":
+		return p.SetEncap(args[2])
+	case "mode":
+		return p.SetMode(args[2])
+	case "steering":
+		return p.SetSteering(args[2])
+	case "vf", "no-vf":
+		n, err := strconv.Atoi(args[2])
+		return errors.Join(err, p.SetVFIPsec(n, "ipsec_packet", args[1] == "vf"))
+	case "down", "up":
+		p.SetUp(args[1] == "up")
+		return nil
+	}
+	return fmt.Errorf("no setting %s", args[1])
+}
+
+// keys NAME… makes key sets, or new ones of the same names; keys -remove NAME
+// removes a file.
+func cmdKeys(r *rig, args []string, _ io.Writer) error {
+	if args[0] == "-remove" {
+		r.Keys.Remove(args[1])
+		return nil
+	}
+	for _, n := range args {
+		r.Keys.Make(n)
+	}
+	return nil
+}
+
+// port NAME [OPTION=VALUE]… adds a port or changes it. Besides options it takes
+// type=TYPE and refused=CODE, for a port that package ovsdb refuses.
+func cmdPort(r *rig, args []string, _ io.Writer) error {
+	t := ovsdb.Tunnel{Name: args[0], Type: "vxlan", DstPort: 4789}
+	for _, a := range args[1:] {
+		k, v, _ := strings.Cut(a, "=")
+		if err := setOption(&t, k, v); err != nil {
+			return err
+		}
+	}
+	r.OVS.SetPort(t)
+	return nil
+}
+
+func setOption(t *ovsdb.Tunnel, k, v string) (err error) {
+	t.IPsec = t.IPsec || strings.HasPrefix(k, "ipsec") || k == "psk"
+	if t.IPsec && t.Mode == "" {
+		t.Mode = ovsdb.Transport
+	}
+	var port uint64
+	switch k {
+	case "type":
+		t.Type = v
+	case "remote_ip", "local_ip":
+		if v == "flow" {
+			t.ByFlow = true
+		} else if k == "remote_ip" {
+			t.Remote, err = netip.ParseAddr(v)
+		} else {
+			t.Local, err = netip.ParseAddr(v)
+		}
+	case "dst_port":
+		port, err = strconv.ParseUint(v, 10, 16)
+		t.DstPort = uint16(port)
+	case "ipsec_keys":
+		t.Keys = v
+	case "ipsec_mode":
+		t.Mode = ovsdb.Mode(v)
+	case "ipsec_dev":
+		t.Dev = v
+	case "refused":
+		t.Problems = append(t.Problems, ovsdb.Problem{Code: v, Text: "refused by package ovsdb"})
+	case "psk":
+	default:
+		err = fmt.Errorf("no option %s", k)
+	}
+	return err
+}
+
+// delport NAME… deletes ports.
+func cmdDelPort(r *rig, args []string, _ io.Writer) error {
+	r.OVS.DelPort(args...)
+	return nil
+}
+
+// many N adds N ports with a key set each, in one transaction.
+func cmdMany(r *rig, args []string, _ io.Writer) error {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	ts := make([]ovsdb.Tunnel, n)
+	for i := range ts {
+		name := fmt.Sprintf("vx%d", i)
+		r.Keys.Make(name)
+		ts[i] = secure(name, "10.0.0.1", netip.AddrFrom4([4]byte{10, 0, 1, byte(i + 1)}).String(), name)
+	}
+	r.OVS.SetPort(ts...)
+	return nil
+}
+
+// ovs stop|start|linger|settle|hw-offload=VALUE|lost|unread|back.
+func cmdOVS(r *rig, args []string, _ io.Writer) error {
+	switch k, v, _ := strings.Cut(args[0], "="); k {
+	case "stop":
+		r.OVS.Stop()
+	case "start":
+		r.OVS.Start()
+	case "linger":
+		r.OVS.Linger = true
+	case "settle":
+		r.OVS.Settle()
+	case "hw-offload":
+		r.OVS.Offload(v)
+	case "lost":
+		r.OVS.SetState(ovsdb.State{Known: true, Err: unix.ECONNREFUSED})
+	case "unread":
+		r.OVS.SetState(ovsdb.State{Err: unix.ENOENT})
+	case "back":
+		r.OVS.SetState(ovsdb.State{Known: true, Connected: true})
+	default:
+		return fmt.Errorf("ovs cannot %s", args[0])
+	}
+	return nil
+}
+
+// settings gate=auto|off guard=auto|tunnels.
+func cmdSettings(r *rig, args []string, _ io.Writer) error {
+	for _, a := range args {
+		switch a {
+		case "gate=auto", "gate=off":
+			r.cfg.Settings.GateAuto = a == "gate=auto"
+		case "guard=auto", "guard=tunnels":
+			r.cfg.Settings.GuardAuto = a == "guard=auto"
+		default:
+			return fmt.Errorf("no setting %s", a)
+		}
+	}
+	r.d.SetSettings(r.cfg.Settings)
+	return nil
+}
+
+// round makes rounds until there is nothing to do at once.
+func cmdRound(r *rig, _ []string, _ io.Writer) error { return r.settle() }
+
+// pass DURATION moves the clock and makes rounds.
+func cmdPass(r *rig, args []string, _ io.Writer) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	r.Clock.Advance(d)
+	return r.settle()
+}
+
+// clock DURATION moves the clock only.
+func cmdClock(r *rig, args []string, _ io.Writer) error {
+	d, err := time.ParseDuration(args[0])
+	r.Clock.Advance(d)
+	return err
+}
+
+// lose states|policies|guards|guard ADDRESS|in PORT|out PORT: what a stranger's
+// hand takes away.
+func cmdLose(r *rig, args []string, _ io.Writer) error {
+	switch args[0] {
+	case "states":
+		r.FlushStates()
+		return nil
+	case "policies":
+		r.FlushPolicies()
+		return nil
+	case "guards", "guard":
+		return loseGuards(r, strings.Join(args[1:], ""))
+	}
+	k, can := r.OVS.Tunnel(args[1])
+	if !can {
+		return fmt.Errorf("no pair of %s", args[1])
+	}
+	sas, err := r.SAs(context.Background())
+	if err != nil {
+		return err
+	}
+	for i := range sas {
+		if s := &sas[i]; s.Dir.String() == args[0] && (s.Dst == k.Dst || s.Src == k.Dst) {
+			return r.Do(context.Background(), []xfrm.Op{{Kind: xfrm.DeleteSA, SA: s}})[0]
+		}
+	}
+	return fmt.Errorf("no SA %s of %s", args[0], args[1])
+}
+
+// loseGuards takes away the guards of an address, "" for all.
+func loseGuards(r *rig, address string) error {
+	policies, err := r.Policies(context.Background())
+	if err != nil {
+		return err
+	}
+	for i := range policies {
+		if p := &policies[i]; p.Priority == plugin.PriorityGuard && (address == "" || p.Sel.Src.Addr().String() == address || p.Sel.Dst.Addr().String() == address) {
+			if err := r.Do(context.Background(), []xfrm.Op{{Kind: xfrm.DeletePolicy, Policy: p}})[0]; err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// restart starts the daemon anew; the kernel keeps what it has.
+func cmdRestart(r *rig, _ []string, _ io.Writer) error {
+	r.restart()
+	r.d.SetSettings(r.cfg.Settings)
+	return nil
+}
+
+// reboot empties the kernel and the NICs; database, key sets and ledger stay.
+func cmdReboot(r *rig, _ []string, _ io.Writer) error {
+	r.OVS.Stop()
+	r.FlushStates()
+	r.FlushPolicies()
+	r.restart()
+	return nil
+}
+
+// fault ERRNO TIMES WORD… strikes the operation whose label is the words.
+func cmdFault(r *rig, args []string, _ io.Writer) error {
+	if args[0] == "none" {
+		r.Faults.Set()
+		return nil
+	}
+	errno := map[string]unix.Errno{"EBUSY": unix.EBUSY, "EPERM": unix.EPERM, "ENOMEM": unix.ENOMEM, "ENOSPC": unix.ENOSPC}[args[0]]
+	times, err := strconv.Atoi(args[1])
+	if err != nil || errno == 0 {
+		return fmt.Errorf("fault %v: no such errno or number", args)
+	}
+	r.Faults.Set(fakenic.Fault{Label: strings.Join(args[2:], " "), Errno: errno, Times: times})
+	return nil
+}
