@@ -227,13 +227,13 @@ func (b *builder) locals() (as []netip.Addr) {
 	return as
 }
 
-// onSwitch tells whether flows of a VTEP's tunnels can get into a NIC that cannot
-// guard them: its address is on a PF with an eswitch that cannot encrypt, on what
-// enslaves one, or on a VLAN or an OVS port, which may lie over one.
-func (b *builder) onSwitch(a netip.Addr) bool {
+// onSwitch tells whether flows of a VTEP's tunnels can get into another NIC than
+// the one that guards it: its address is on a PF with an eswitch that cannot
+// encrypt, on what enslaves one, or on a VLAN or an OVS port, which may lie over one.
+func (b *builder) onSwitch(a netip.Addr, guarding int) bool {
 	l := b.Facts.Addrs[a]
 	return slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool {
-		return p.EswitchMode == "switchdev" && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name ||
+		return p.EswitchMode == "switchdev" && p.Ifindex != guarding && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name ||
 			l.Name == "lo" || len(b.Facts.Shared[a]) > 1 || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
 	})
 }
@@ -513,7 +513,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 // list puts guards and ports into their order.
 func (b *builder) list() {
 	for v, pf := range b.guards {
-		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: pf == 0 && b.asked[v] && b.onSwitch(v.Local)})
+		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v.Local, pf)})
 	}
 	slices.SortFunc(b.out.Guards, func(x, y GuardIntent) int { return x.VTEP.Compare(y.VTEP) })
 	slices.SortFunc(b.ports, func(x, y PortIntent) int { return strings.Compare(x.Name, y.Name) })
