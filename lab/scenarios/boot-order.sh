@@ -28,7 +28,7 @@ lab-vm 1 ping -q -i 0.1 -c 150 192.168.7.2 >/tmp/ping 2>&1 &
 ping=$!
 for n in 1 2; do lab-ovs $n start-switch; steer $n vx0; done
 eventually 20 "overlay answers" reaches 1 192.168.7.2
-for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 kill -INT $ping; wait $ping || true
 lab-wire stop | tee /tmp/wire
 must "the wire saw no clear-text VXLAN" grep -qx 'udp4789 0' /tmp/wire

@@ -18,7 +18,7 @@ run() { # family local1 local2
 	done
 	eventually 10 "overlay answers" reaches 1 192.168.7.2
 	must "20 of 20 echo requests answered" reaches 20 192.168.7.2
-	for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+	for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 	lab-vm 2 iperf3 -s -D -I /tmp/iperf.pid >/dev/null
 	lab-vm 1 iperf3 -c 192.168.7.2 -t "$each" -M 1300 | grep -E 'sender|receiver'
 	lab-vm 1 iperf3 -c 192.168.7.2 -t "$each" -M 1300 -R | grep -E 'sender|receiver'

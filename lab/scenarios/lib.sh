@@ -32,6 +32,9 @@ nic() { lab-nic "$1" | awk -v k="$2" '$1 == k { print $2 }'; }
 # nic_is N KEY VALUE, nic_over N KEY VALUE: for eventually and for must.
 nic_is()   { [ "$(nic "$1" "$2")" = "$3" ]; }
 nic_over() { [ "$(nic "$1" "$2")" -gt "$3" ]; }
+# offloads N [ADDRESS]: flows of hypervisor N are in hardware while vm1 sends to
+# ADDRESS: one that was made before the gate opened comes back by the next packet.
+offloads() { lab-vm 1 ping -q -c 1 -W 1 "${2:-192.168.7.2}" >/dev/null 2>&1 || true; nic_over "$1" offloaded_flows 0; }
 must() { what=$1; shift; "$@" || fail "$what"; note "$what"; }
 
 # no_clear: the one figure everything is about.

@@ -16,5 +16,5 @@ for vni in 100 200; do
 	for n in 1 2; do steer $n vx$vni; done
 	eventually 10 "overlay answers over vx$vni" reaches 5 192.168.7.2
 done
-for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 no_clear

@@ -10,7 +10,7 @@ tunnel 1 vx0 10.0.0.1 10.0.0.2 key=100 ipsec_keys="$key"
 tunnel 2 vx0 10.0.0.2 10.0.0.1 key=100 ipsec_keys="$key"
 for n in 1 2; do steer $n vx0; eventually 20 "hv$n: vx0 encrypted" state_is $n vx0 encrypted; done
 eventually 10 "overlay answers" reaches 1 192.168.7.2
-for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 
 objects() { { lab-hv "$1" ip xfrm state | grep -E '^src|proto esp'; lab-hv "$1" ip xfrm policy | grep -vE '^\s*lifetime'; } | sort; }
 objects 1 >/tmp/before

@@ -14,7 +14,7 @@ tunnel 1 vx0 10.0.0.1 10.0.0.2 key=100 ipsec_keys="$key"
 tunnel 2 vx0 10.0.0.2 10.0.0.1 key=100 ipsec_keys="$key"
 for n in 1 2; do steer $n vx0; eventually 20 "hv$n: vx0 encrypted" state_is $n vx0 encrypted; done
 eventually 10 "overlay answers" reaches 1 192.168.7.2
-for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 no_clear
 
 say "new keys for the running tunnel"
@@ -74,7 +74,7 @@ tunnel 1 vx0 10.0.0.1 10.0.0.2 key=100 ipsec_keys="$key"
 tunnel 2 vx0 10.0.0.2 10.0.0.1 key=100 ipsec_keys="$key"
 for n in 1 2; do steer $n vx0; eventually 20 "hv$n: vx0 encrypted" state_is $n vx0 encrypted; done
 eventually 10 "overlay answers" reaches 10 192.168.7.2
-for n in 1 2; do eventually 10 "hv$n: flows in hardware" nic_over $n offloaded_flows 0; done
+for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 
 say "deleted and added again at once with the same keys: the SA is found again"
 lab-hv 1 ovs-vsctl del-port br-int vx0
