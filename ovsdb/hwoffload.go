@@ -4,7 +4,6 @@ package ovsdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/ovn-kubernetes/libovsdb/ovsdb"
@@ -24,23 +23,29 @@ func (e *HWOffloadError) Error() string {
 
 // SetHWOffload sets other_config:hw-offload to value if it is unset. When it
 // has another value by then, that one stays and the error is a *HWOffloadError.
-func (w *Watch) SetHWOffload(ctx context.Context, value string) error {
+// ovs-vswitchd has taken the value when Host.CurCfg is cfg or more.
+func (w *Watch) SetHWOffload(ctx context.Context, value string) (cfg int64, err error) {
+	cfg, err = w.setHWOffload(ctx, value)
+	if err != nil {
+		return 0, fmt.Errorf("set hw-offload: %w", err)
+	}
+	return cfg, nil
+}
+
+func (w *Watch) setHWOffload(ctx context.Context, value string) (cfg int64, err error) {
 	t, err := w.begin(ctx)
 	if err != nil {
-		return fmt.Errorf("set hw-offload: %w", err)
+		return 0, err
 	}
 	defer t.done()
 	if t.now.Host.UUID == "" {
-		return errors.New("set hw-offload: table Open_vSwitch is empty; initialise it with ovs-vsctl init")
+		return 0, errEmpty
 	}
-	results, err := t.session.transact(ctx, hwOffloadOperations(t.now.Host.UUID, value))
+	results, cfg, err := w.configure(ctx, t, hwOffloadOperations(t.now.Host.UUID, value)...)
 	if err != nil {
-		return fmt.Errorf("set hw-offload: %w", err)
+		return 0, err
 	}
-	if err := hwOffloadOutcome(results[0].Rows, value); err != nil {
-		return fmt.Errorf("set hw-offload: %w", err)
-	}
-	return nil
+	return cfg, hwOffloadOutcome(results[0].Rows, value)
 }
 
 // hwOffloadOperations reads the value and sets it, in one transaction. To insert
@@ -58,7 +63,7 @@ func hwOffloadOperations(host, value string) []ovsdb.Operation {
 // hwOffloadOutcome tells from what stood there before what came of it.
 func hwOffloadOutcome(before []ovsdb.Row, value string) error {
 	if len(before) != 1 {
-		return errors.New("the row of table Open_vSwitch was replaced meanwhile; it will be tried again")
+		return errReplaced
 	}
 	config, ok := before[0][columnConfig].(ovsdb.OvsMap)
 	if !ok {

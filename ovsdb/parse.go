@@ -45,6 +45,8 @@ func hostOf(r *hostRow) Host {
 		SystemID:  r.ExternalIDs["system-id"],
 		Hostname:  r.ExternalIDs["hostname"],
 		HWOffload: r.OtherConfig[keyHWOffload],
+		CurCfg:    int64(r.CurCfg),
+		NextCfg:   int64(r.NextCfg),
 		Reported:  reported(r.ExternalIDs),
 	}
 	if r.OVSVersion != nil {
@@ -80,6 +82,8 @@ func (s Snapshot) equal(o Snapshot) bool {
 	return s.Host.equal(o.Host) && slices.EqualFunc(s.Tunnels, o.Tunnels, Tunnel.equal)
 }
 
+// equal leaves out the counters, which change with every call of ovs-vsctl on the
+// host: whoever waits for one of them is told by the watch.
 func (h Host) equal(o Host) bool {
 	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
 		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload && maps.Equal(h.Reported, o.Reported)

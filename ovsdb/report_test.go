@@ -137,7 +137,7 @@ func TestReportNotConnected(t *testing.T) {
 	if !errors.Is(err, ErrNotConnected) || !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("report without a connection: %v", err)
 	}
-	if err := w.SetHWOffload(context.Background(), "true"); !errors.Is(err, ErrNotConnected) {
+	if _, err := w.SetHWOffload(context.Background(), "true"); !errors.Is(err, ErrNotConnected) {
 		t.Errorf("set hw-offload without a connection: %v", err)
 	}
 }
@@ -233,8 +233,10 @@ func TestSetHWOffload(t *testing.T) {
 	w.tunnels()
 	s.transact(obj{"op": "update", "table": "Open_vSwitch", "where": all, "row": obj{"other_config": mapOf(map[string]string{"tc-policy": "none"})}})
 	for range 2 { // once set, to set it again is no error
-		if err := w.SetHWOffload(ctx, "true"); err != nil {
-			t.Fatal(err)
+		before := s.number("next_cfg")
+		cfg, err := w.SetHWOffload(ctx, "true")
+		if err != nil || cfg != before+1 || s.number("next_cfg") != cfg {
+			t.Fatalf("waits for %d after %d, %v", cfg, before, err)
 		}
 		want := map[string]string{"tc-policy": "none", "hw-offload": "true"}
 		if diff := cmp.Diff(want, s.column("Open_vSwitch", all, "other_config")); diff != "" {
@@ -263,7 +265,7 @@ func TestHWOffloadRace(t *testing.T) {
 		s.transact(obj{"op": "update", "table": "Open_vSwitch", "where": all, "row": obj{"other_config": mapOf(nil)}})
 		var g errgroup.Group
 		g.Go(func() error { return s.setAsOperator("false") })
-		ours := w.SetHWOffload(context.Background(), "true")
+		_, ours := w.SetHWOffload(context.Background(), "true")
 		if err := g.Wait(); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +284,7 @@ func TestHWOffloadRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	var theirs *HWOffloadError
-	if err := w.SetHWOffload(context.Background(), "true"); !errors.As(err, &theirs) || theirs.Value != "false" {
+	if _, err := w.SetHWOffload(context.Background(), "true"); !errors.As(err, &theirs) || theirs.Value != "false" {
 		t.Errorf("set over the operator's value: %v", err)
 	}
 	if got := s.column("Open_vSwitch", all, "other_config")["hw-offload"]; got != "false" {

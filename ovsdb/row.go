@@ -9,8 +9,9 @@ import (
 )
 
 // The tables and columns that are read; see ovs-vswitchd.conf.db(5). Columns
-// that vswitchd rewrites by itself (statistics, status, cur_cfg) are left out:
-// each of them would wake the watch every few seconds.
+// that vswitchd rewrites by itself (statistics, status) are left out: each of
+// them would wake the watch every few seconds. It writes cur_cfg once for every
+// increment of next_cfg.
 const (
 	database       = "Open_vSwitch"
 	tableHost      = "Open_vSwitch"
@@ -18,6 +19,7 @@ const (
 	columnUUID     = "_uuid"
 	columnConfig   = "other_config"
 	columnExternal = "external_ids"
+	columnNext     = "next_cfg"
 	keyHWOffload   = "hw-offload" // of other_config
 )
 
@@ -57,6 +59,8 @@ type hostRow struct {
 	OtherConfig map[string]string `ovsdb:"other_config"`
 	ExternalIDs map[string]string `ovsdb:"external_ids"`
 	OVSVersion  *string           `ovsdb:"ovs_version"`
+	CurCfg      int               `ovsdb:"cur_cfg"`
+	NextCfg     int               `ovsdb:"next_cfg"`
 }
 
 // tunnelTypes returns the Interface types that OVS tunnels with (OVS,

@@ -254,6 +254,19 @@ func (s *server) column(table string, where []any, column string) map[string]str
 	return m
 }
 
+// number returns a number of the host's row.
+func (s *server) number(column string) int64 {
+	s.tb.Helper()
+	rows := s.transact(obj{"op": "select", "table": "Open_vSwitch", "where": all, "columns": []string{column}})[0]["rows"].([]any)
+	return int64(rows[0].(obj)[column].(float64))
+}
+
+// taken is what ovs-vswitchd does when it has taken all changes so far.
+func (s *server) taken() {
+	s.tb.Helper()
+	s.transact(obj{"op": "update", "table": "Open_vSwitch", "where": all, "row": obj{"cur_cfg": s.number("next_cfg")}})
+}
+
 // uuid returns the UUID of the one row that matches.
 func (s *server) uuid(table string, where []any) any {
 	s.tb.Helper()

@@ -121,7 +121,7 @@ func (s *session) monitor() *client.Monitor {
 	}
 	return s.client.NewMonitor(
 		client.WithConditionalTable(i, tunnels, &i.Name, &i.Type, &i.Options, &i.ExternalIDs),
-		client.WithTable(h, &h.OtherConfig, &h.ExternalIDs, &h.OVSVersion),
+		client.WithTable(h, &h.OtherConfig, &h.ExternalIDs, &h.OVSVersion, &h.CurCfg, &h.NextCfg),
 	)
 }
 

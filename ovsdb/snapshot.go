@@ -19,6 +19,10 @@ type Host struct {
 	OVSVersion string
 	// HWOffload is other_config:hw-offload as it stands; "" when unset.
 	HWOffload string
+	// NextCfg counts the changes that somebody asked ovs-vswitchd to take, and
+	// CurCfg is the last of them that it took. Both begin at 0 again in a new
+	// database, whose row has another UUID.
+	CurCfg, NextCfg int64
 	// Reported holds our own keys of external_ids without their prefix.
 	Reported map[string]string
 }

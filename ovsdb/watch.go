@@ -73,6 +73,7 @@ type Watch struct {
 	snapshot Snapshot
 	ports    []*interfaceRow // of the snapshot, in the same order
 	state    State
+	awaited  int64    // CurCfg that somebody waits for
 	session  *session // nil while there is no connection
 }
 
@@ -101,7 +102,8 @@ func (w *Watch) Current() (Snapshot, State) {
 }
 
 // Changed gets a value when Current gives something new. It has room for one:
-// it serves one reader, who calls Current after each value.
+// it serves one reader, who calls Current after each value. CurCfg alone is
+// news only when it comes to the number that a write of this Watch returned.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Run connects, follows the database and connects again whenever the connection
@@ -175,11 +177,11 @@ func (w *Watch) learn(s *session, now Snapshot, ports []*interfaceRow) {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}
 		w.cfg.Logger.Info("connected to ovsdb-server", "address", w.at.address, "tunnels", len(now.Tunnels))
 	}
-	if !came && w.snapshot.equal(now) {
-		return
-	}
+	news := came || !w.snapshot.equal(now) || w.reached(now)
 	w.snapshot = now
-	w.announce()
+	if news {
+		w.announce()
+	}
 }
 
 // lose notes that there is no connection. It speaks up when the reason is new.

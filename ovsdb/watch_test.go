@@ -236,7 +236,7 @@ func TestDatabaseReplaced(t *testing.T) {
 	if snap.Host.UUID != "" {
 		t.Errorf("host %+v in a database without one", snap.Host)
 	}
-	if err := w.SetHWOffload(context.Background(), "true"); err == nil || !strings.Contains(err.Error(), "ovs-vsctl init") {
+	if _, err := w.SetHWOffload(context.Background(), "true"); err == nil || !strings.Contains(err.Error(), "ovs-vsctl init") {
 		t.Errorf("SetHWOffload without a host: %v", err)
 	}
 	s.init()

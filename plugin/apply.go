@@ -21,6 +21,8 @@ type Outcome struct {
 	Host   error          // an error of host scope: the rest of the plan was left out
 	Opened bool           // the gate was opened
 	Gate   error          // it could not be opened
+	// OpenedCfg is the CurCfg from which on ovs-vswitchd knows that the gate is open.
+	OpenedCfg int64
 }
 
 // applier carries out plans. It holds no state between them.
@@ -103,11 +105,12 @@ func (r *run) openGate(ctx context.Context, s *Step) {
 	if r.encrypted == 0 {
 		return
 	}
-	if err := r.db.SetHWOffload(ctx, "true"); err != nil {
+	cfg, err := r.db.SetHWOffload(ctx, "true")
+	if err != nil {
 		r.out.Gate = &Problem{"GATE_SET", fmt.Sprintf("open the gate: %v", err)}
 		return
 	}
-	r.out.Opened = true
+	r.out.Opened, r.out.OpenedCfg = true, cfg
 	r.settle(s, nil)
 }
 

@@ -25,7 +25,8 @@ type Database interface {
 	// Report writes into external_ids.
 	Report(ctx context.Context, rs []ovsdb.Report) error
 	// SetHWOffload sets other_config:hw-offload if it is still unset.
-	SetHWOffload(ctx context.Context, value string) error
+	// ovs-vswitchd has taken the value when the host's CurCfg is cfg or more.
+	SetHWOffload(ctx context.Context, value string) (cfg int64, err error)
 }
 
 // Kernel is the XFRM side: states and policies, in software and on NICs.

@@ -179,9 +179,9 @@ func (w *world) Current() (ovsdb.Snapshot, ovsdb.State) {
 }
 func (w *world) Changed() <-chan struct{}                     { return nil }
 func (w *world) Report(context.Context, []ovsdb.Report) error { return nil }
-func (w *world) SetHWOffload(_ context.Context, value string) error {
+func (w *world) SetHWOffload(_ context.Context, value string) (int64, error) {
 	w.snapshot.Host.HWOffload = value
-	return nil
+	return 0, nil
 }
 func (w *world) Lookup(name string) (plugin.KeySet, error) { return w.sets[name].set, nil }
 func (w *world) Material(name string) (in, out xfrm.Key, err error) {

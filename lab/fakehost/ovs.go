@@ -96,19 +96,30 @@ func (o *OVS) Reports() []ovsdb.Report {
 }
 
 // SetHWOffload implements plugin.Database.
-func (o *OVS) SetHWOffload(ctx context.Context, value string) error {
+func (o *OVS) SetHWOffload(ctx context.Context, value string) (cfg int64, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
-	return o.host.Faults.Run("open gate", func() error {
+	err = o.host.Faults.Run("open gate", func() error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if now := o.row.HWOffload; now != "" && now != value {
 			return fmt.Errorf("set hw-offload: %w", &ovsdb.HWOffloadError{Value: now})
 		}
+		cfg = o.configured()
 		o.setHWOffload(value)
 		return nil
 	})
+	return cfg, err
+}
+
+// configured is what ovs-vsctl and ovs-vswitchd do to the counters of changes.
+func (o *OVS) configured() int64 {
+	o.row.NextCfg++
+	if o.runs {
+		o.row.CurCfg = o.row.NextCfg
+	}
+	return o.row.NextCfg
 }
 
 // Offload sets other_config:hw-offload as the operator does; "" unsets it,
@@ -167,6 +178,7 @@ func (o *OVS) Start() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.runs = true
+	o.row.CurCfg = o.row.NextCfg
 	o.setHWOffload(o.row.HWOffload)
 }
 
