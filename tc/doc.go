@@ -4,5 +4,6 @@
 //
 // The scanner reads a terse dump (TCA_DUMP_FLAGS) and looks only at each
 // rule's flags, so a match or an action it does not know can never make it
-// fail: a safety question must not depend on a parser's vocabulary.
+// fail: a safety question must not depend on a parser's vocabulary. What the
+// rules of tunnels counted is read by a full dump, for figures only.
 package tc

@@ -55,9 +55,32 @@ func (Scanner) Any(ctx context.Context, ifindexes []int) (ifindex int, found boo
 	return ifindex, found, err
 }
 
-// scan tallies one hook after the other until visit returns false. Within a
+// Tunnels lists what the rules in hardware of the given devices do with tunnels,
+// with the packets that the hardware counted. It is a full dump, several times
+// as long as that of Offloaded, and makes the driver tell its counters.
+func (Scanner) Tunnels(ctx context.Context, ifindexes []int) ([]TunnelRule, error) {
+	var all []TunnelRule
+	err := visit(ctx, ifindexes, func(s *session, p place) (bool, error) {
+		before := len(all)
+		return true, s.dump(unix.RTM_GETTFILTER, p.request(false), func() { all = all[:before] }, func(b []byte) (bool, error) {
+			all = appendTunnels(all, b, slices.Min(p.devs))
+			return true, nil
+		})
+	})
+	return all, err
+}
+
+// scan tallies one hook after the other until each returns false. Within a
 // hook it stops at the first rule for which enough, if not nil, is true.
-func scan(ctx context.Context, ifindexes []int, visit func(place, tally) bool, enough func(rule) bool) error {
+func scan(ctx context.Context, ifindexes []int, each func(place, tally) bool, enough func(rule) bool) error {
+	return visit(ctx, ifindexes, func(s *session, p place) (bool, error) {
+		t, err := s.tally(p.hook, enough)
+		return err == nil && each(p, t), err
+	})
+}
+
+// visit goes to one hook after the other until each returns false or an error.
+func visit(ctx context.Context, ifindexes []int, each func(*session, place) (bool, error)) error {
 	if len(ifindexes) == 0 {
 		return nil
 	}
@@ -71,11 +94,11 @@ func scan(ctx context.Context, ifindexes []int, visit func(place, tally) bool, e
 		return fmt.Errorf("scan TC qdiscs: %w", s.reason(err))
 	}
 	for _, p := range places(qdiscs, ifindexes) {
-		t, err := s.tally(p.hook, enough)
+		more, err := each(s, p)
 		if err != nil {
 			return fmt.Errorf("scan TC rules of device %v: %w", p.devs, s.reason(err))
 		}
-		if !visit(p, t) {
+		if !more {
 			break
 		}
 	}
