@@ -44,11 +44,16 @@ type NIC interface {
 	Facts(ctx context.Context) (devlink.Facts, error)
 	// Source returns the address from which the host would reach remote.
 	Source(ctx context.Context, remote netip.Addr) (netip.Addr, error)
+	// Counters reads the IPsec counters of a PF by its name, as `ethtool -S`.
+	Counters(ctx context.Context, name string) (map[string]uint64, error)
 }
 
 // Flows tells which flow rules are in hardware.
 type Flows interface {
 	Offloaded(ctx context.Context, ifindexes []int) (tc.Report, error)
+	// Tunnels lists what the rules in hardware did with tunnels: a long
+	// reading.
+	Tunnels(ctx context.Context, ifindexes []int) ([]tc.TunnelRule, error)
 }
 
 // Keys is the store of one-shot key sets.

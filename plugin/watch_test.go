@@ -83,7 +83,7 @@ func (r *rig) leaking() map[string]bool {
 func (r *rig) ways(p plugin.Pair) map[string]fakenic.Fate {
 	k := fakenic.Tunnel{Src: p.Local, Dst: p.Remote, Port: p.Port}
 	fates := map[string]fakenic.Fate{"by the stack": r.SendHost(k)}
-	for _, t := range r.Tunnels() {
+	for _, t := range r.Encaps() {
 		if k.VNI = t.VNI; k == t {
 			fates[fmt.Sprintf("by rule %d", t.VNI)] = r.SendVF(t)
 		}

@@ -79,6 +79,8 @@ type flow struct {
 	id    int
 	on    []*PF // that have it in hardware
 	ipsec bool  // its encap leads to the IPsec tables
+
+	packets uint64 // that it forwarded in hardware
 }
 
 // FlowID names a rule.
@@ -251,9 +253,45 @@ func (h *Host) Offloaded(ctx context.Context, ifindexes []int) (tc.Report, error
 	return r, nil
 }
 
-// Tunnels returns what the encap rules in hardware put around frames, in the
+// Tunnels says what the rules of the devices in hardware did with tunnels.
+func (h *Host) Tunnels(ctx context.Context, ifindexes []int) ([]tc.TunnelRule, error) {
+	if err := h.ask(ctx, "dump tunnels"); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var rs []tc.TunnelRule
+	for _, f := range h.flows {
+		r := tc.TunnelRule{ID: tc.RuleID{Ifindex: int32(f.Dev), Handle: uint32(f.id)}, Dev: f.Dev, Packets: f.packets}
+		t := f.encap()
+		if r.Encap = t != nil; t == nil {
+			t = f.Outer
+		}
+		if t != nil && len(f.on) > 0 && slices.Contains(ifindexes, f.Dev) {
+			r.Src, r.Dst, r.Port = t.Src, t.Dst, t.Port
+			rs = append(rs, r)
+		}
+	}
+	return rs, nil
+}
+
+// Counters reads the counters of a PF that `ethtool -S` shows.
+func (h *Host) Counters(ctx context.Context, name string) (map[string]uint64, error) {
+	if err := h.ask(ctx, "read counters "+name); err != nil {
+		return nil, err
+	}
+	p := h.PF(name)
+	if p == nil {
+		return nil, unix.ENODEV
+	}
+	c := p.Counters()
+	return map[string]uint64{"ipsec_tx_pkts": uint64(c.TXESP), "ipsec_tx_drop_pkts": uint64(c.TXBlocked),
+		"ipsec_rx_pkts": uint64(c.RXESP), "ipsec_rx_drop_pkts": uint64(c.RXBlocked)}, nil
+}
+
+// Encaps returns what the encap rules in hardware put around frames, in the
 // order of the rules.
-func (h *Host) Tunnels() []Tunnel {
+func (h *Host) Encaps() []Tunnel {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var ts []Tunnel

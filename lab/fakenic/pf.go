@@ -23,7 +23,10 @@ type Knobs struct {
 	// AnyRoute sends what a rule encapsulates out of this NIC although the route
 	// leads elsewhere, as mlx5 does (get_route_and_out_devs in en/tc_tun.c). The
 	// module simnic leaves such packets to the host's stack.
-	AnyRoute   bool
+	AnyRoute bool
+	// LoseTXSA is a fault of the card: no packet finds its outbound SA, though
+	// each stands. What a policy sends to one leaves in clear text.
+	LoseTXSA   bool
 	FailEINVAL int // so many times the eswitch lock is taken by another
 }
 

@@ -61,6 +61,9 @@ func (p *PF) carry(f *flow, inner Frame) (fates []Fate, done bool) {
 	for i := range fates {
 		fates[i].Offload = true
 	}
+	if done {
+		f.packets++
+	}
 	return fates, done
 }
 
@@ -155,6 +158,7 @@ func (p *PF) decap(f Frame) bool {
 	for _, r := range p.host.flows {
 		if r.Outer != nil && slices.Contains(r.on, p) && r.match(f) && f.Frag == Whole && !f.Options && f.VLAN == 0 {
 			p.count.FDBDecap++
+			r.packets++
 			return true
 		}
 	}

@@ -27,7 +27,7 @@ func (p *PF) steerOut(f Frame) Fate {
 		return Fate{Way: Clear, Why: "bypass"}
 	}
 	for _, a := range slices.Backward(p.sas) { // which of two wins is not specified: the newest
-		if a.out && a.reqid == pol.reqid && a.upper.match(t) {
+		if a.out && a.reqid == pol.reqid && a.upper.match(t) && !p.knobs.LoseTXSA {
 			a.tally()
 			return Fate{Way: Crypted, SPI: a.spi}
 		}

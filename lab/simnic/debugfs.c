@@ -121,6 +121,7 @@ void sim_debugfs_add(struct sim_pf *pf)
 			    &rx_policy_after_decrypt_fops);
 	debugfs_create_bool("no_policy_priority", 0644, d, &k->no_priority);
 	debugfs_create_bool("no_fdb", 0644, d, &k->no_fdb);
+	debugfs_create_bool("lose_tx_sa", 0644, d, &k->lose_tx_sa);
 	debugfs_create_u32("max_rx_sa", 0644, d, &k->max_rx_sa);
 	debugfs_create_u32("fail_einval", 0644, d, &k->fail_einval);
 }

@@ -82,6 +82,7 @@ struct sim_knobs {
 	bool after_decrypt;	/* 6.15: RX policies see decrypted packets only */
 	bool no_priority;	/* a card without ignore_flow_level */
 	bool no_fdb;		/* rules stay in hw, the stack forwards */
+	bool lose_tx_sa;	/* a fault: no packet finds its outbound SA */
 	u32 max_rx_sa;		/* 0: no limit */
 	u32 fail_einval;	/* so many lock races to come */
 };

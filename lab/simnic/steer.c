@@ -40,7 +40,7 @@ static struct sim_verdict sim_steer_tx(struct sim_pf *pf,
 	spin_lock_bh(&pf->lock);
 	if (pf->tbl[SIM_TBL_TX].refs)
 		v = sim_policy_lookup(pf, SIM_TX, t);
-	if (!v.block && v.reqid)
+	if (!v.block && v.reqid && !READ_ONCE(pf->knobs.lose_tx_sa))
 		*sa = sim_sa_find_tx(pf, v.reqid, t);
 	spin_unlock_bh(&pf->lock);
 	return v;
