@@ -22,6 +22,7 @@ type Config struct {
 	Flows    Flows
 	Keys     Keys
 	Ledger   Ledger
+	Saved    Store // may be nil: the next boot then knows nothing of this one
 	// Released is called after the gate was opened, so that OVS can be made to
 	// look at its flows again. It must not wait. May be nil.
 	Released func()
@@ -52,6 +53,7 @@ type Daemon struct {
 	streak   int // rounds in a row that changed something
 	last     Status
 	told     map[string]string // last line logged about a subject
+	keep     keeper
 }
 
 // New returns a Daemon. Nothing happens until Run.
@@ -135,6 +137,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 			s = s2
 		}
 	}
+	d.remember(s)
 	d.publish(ctx, s)
 	return d.wait(s, changed && len(s.plan.Steps) > 0)
 }

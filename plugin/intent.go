@@ -52,6 +52,9 @@ type GuardIntent struct {
 	// Exposed tells that flows of tunnels that ask for IPsec can get into a NIC
 	// where no guard can stand: the gate must not be opened for them.
 	Exposed bool
+	// Idle tells that neither a tunnel nor a setting asks for the guard any
+	// more: it stays until the next boot.
+	Idle bool
 }
 
 // Intent is what the host is to hold.
@@ -101,7 +104,7 @@ type Input struct {
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
 // wrong with a port ends as that port's problem, never as an error.
 func BuildIntent(in Input) Intent {
-	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, keyOwner: map[string]Pair{},
+	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, keyOwner: map[string]Pair{},
 		keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
 	b.out.AfterDecrypt = map[int]bool{}
 	for _, pf := range in.Facts.PFs {
@@ -141,6 +144,7 @@ type builder struct {
 	flows    []*ovsdb.Tunnel // plain ports whose flows choose the addresses
 	guards   map[VTEP]int    // to the PF's ifindex
 	asked    map[VTEP]bool   // by a tunnel that is there now
+	auto     map[VTEP]bool   // by guard: auto
 	keyOwner map[string]Pair
 	// owner tells which pair has a key or an SPI; two key sets may hold the same.
 	keys map[xfrm.Fingerprint]Pair
@@ -307,7 +311,11 @@ func (b *builder) guardAddresses() {
 		}
 		for _, port := range b.Settings.GuardPorts {
 			v := VTEP{a, port}
-			if _, is := b.guards[v]; !is && !b.wouldCut(v) {
+			if b.wouldCut(v) {
+				continue
+			}
+			b.auto[v] = true
+			if _, is := b.guards[v]; !is {
 				b.guard(v)
 			}
 		}
@@ -513,7 +521,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 // list puts guards and ports into their order.
 func (b *builder) list() {
 	for v, pf := range b.guards {
-		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v.Local, pf)})
+		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v.Local, pf), Idle: !b.asked[v] && !b.auto[v]})
 	}
 	slices.SortFunc(b.out.Guards, func(x, y GuardIntent) int { return x.VTEP.Compare(y.VTEP) })
 	slices.SortFunc(b.ports, func(x, y PortIntent) int { return strings.Compare(x.Name, y.Name) })

@@ -123,9 +123,9 @@ func (d *Daemon) status(s *scene) Status {
 	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems = append([]Problem{}, s.plan.Problems...)
-	for _, t := range []trouble{host, gate} {
-		if t.err != nil {
-			st.Problems = append(st.Problems, problemOf(t.err))
+	for _, err := range []error{host.err, gate.err, d.saveProblem()} {
+		if err != nil {
+			st.Problems = append(st.Problems, problemOf(err))
 		}
 	}
 	st.PFs, st.Guards, st.Pairs = b.pfs(), b.guards(), b.pairStatus()

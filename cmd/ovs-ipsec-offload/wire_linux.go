@@ -18,6 +18,7 @@ import (
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
 	"ovs-ipsec-offload/plugin/keys"
+	"ovs-ipsec-offload/plugin/saved"
 	"ovs-ipsec-offload/tc"
 	"ovs-ipsec-offload/xfrm"
 )
@@ -50,7 +51,7 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	}
 	h.daemon = plugin.New(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
-		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Released: h.released,
+		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Released: h.released,
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
