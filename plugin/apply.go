@@ -21,6 +21,12 @@ type Outcome struct {
 	Host   error          // an error of host scope: the rest of the plan was left out
 	Opened bool           // the gate was opened
 	Gate   error          // it could not be opened
+	// Refused holds the first operation that failed, by pair; that of the zero
+	// Pair is the host's.
+	Refused map[Pair]xfrm.Op
+	NoRoom  []Pair // of Failed: the NIC has no ids left for their SAs
+	// Retired counts the inbound SAs that were deleted, after all that were added, by PF.
+	Retired map[int]int
 	// OpenedCfg is the CurCfg from which on ovs-vswitchd knows that the gate is open.
 	OpenedCfg int64
 }
@@ -33,13 +39,18 @@ type applier struct {
 	db     Database
 }
 
+// newApplier returns the hands of cfg.
+func newApplier(cfg Config) applier {
+	return applier{newRetrying(cfg), cfg.Ledger, cfg.Keys, cfg.Database}
+}
+
 // apply carries out a plan wave by wave: steps of one kind that do not depend
 // on each other go to the kernel in one batch. A step that fails takes its pair
 // out of the rest of the plan and undoes the pair's steps so far, newest first;
 // a step of host scope ends the plan. Whatever happens, what is left is blocked
 // by the guards.
 func (a applier) apply(ctx context.Context, plan Plan) Outcome {
-	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}}, encrypted: plan.Encrypted}
+	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}, Refused: map[Pair]xfrm.Op{}, Retired: map[int]int{}}, encrypted: plan.Encrypted}
 	// A wave that was begun is finished, and once keys are reserved so is the
 	// plan: a key that is reserved and not installed is lost.
 	steady := context.WithoutCancel(ctx)
@@ -125,9 +136,15 @@ func (r *run) healthy(steps []Step) []Step {
 
 // settle books the result of one step.
 func (r *run) settle(s *Step, err error) {
+	if _, known := r.out.Refused[s.Pair]; err != nil && !known {
+		r.out.Refused[s.Pair] = s.Op
+	}
 	switch {
 	case err == nil:
 		r.out.Done++
+		if s.Op.Kind == xfrm.DeleteSA && s.Op.SA.Dir == xfrm.In {
+			r.out.Retired[s.Op.SA.Offload.Ifindex]++
+		}
 		if lets(s) {
 			r.encrypted++
 		}

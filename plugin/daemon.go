@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -36,6 +37,11 @@ type Config struct {
 
 	Log *slog.Logger
 	Now func() time.Time
+	// Pause waits, Jitter gives a number in [0, 1) and Rand random bytes; nil is
+	// time, math/rand/v2 and crypto/rand.
+	Pause  func(context.Context, time.Duration)
+	Jitter func() float64
+	Rand   io.Reader
 }
 
 // Daemon keeps what the NICs hold equal to what the database asks for.
@@ -54,12 +60,13 @@ type Daemon struct {
 	last     Status
 	told     map[string]string // last line logged about a subject
 	keep     keeper
+	cards    map[string]*card // what NICs have shown, by handle
 }
 
 // New returns a Daemon. Nothing happens until Run.
 func New(cfg Config) *Daemon {
 	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings,
-		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, last: Status{State: Waiting, Version: cfg.Version,
+		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[string]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 }
 
@@ -199,7 +206,8 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	if len(s.plan.Steps) == 0 {
 		return false
 	}
-	out := applier{d.cfg.Kernel, d.cfg.Ledger, d.cfg.Keys, d.cfg.Database}.apply(ctx, s.plan)
+	out := newApplier(d.cfg).apply(ctx, s.plan)
+	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		for _, line := range d.text(s, s.plan) {
 			d.cfg.Log.Debug("step", "do", line)
@@ -222,6 +230,10 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 			delete(d.pairs, st.Pair)
 		}
 	}
+	for _, p := range out.NoRoom {
+		delete(d.pairs, p) // it is admitted when there is room
+		delete(out.Failed, p)
+	}
 	for p, err := range out.Failed {
 		d.pairs[p] = d.pairs[p].after(d.cfg.Now(), p.String(), err)
 		d.cfg.Log.Error("pair failed", "pair", p.String(), "err", err, "code", problemOf(err).Code, "tries", d.pairs[p].count)
@@ -237,7 +249,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 			d.cfg.Released()
 		}
 	}
-	return out.Done > 0
+	return out.Done > 0 || len(out.NoRoom) > 0
 }
 
 // forgive ends the host's trouble when a round added none to the count it began with.
@@ -289,6 +301,9 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 	}
 	earlier(d.host.until)
 	earlier(d.gate.until)
+	for _, c := range d.cards {
+		earlier(c.limit.again)
+	}
 	for _, t := range d.unwanted {
 		earlier(t.Add(d.cfg.RetireAfter))
 	}

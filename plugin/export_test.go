@@ -21,5 +21,5 @@ func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
 
 // Apply carries out a plan with the hands of cfg.
 func Apply(ctx context.Context, cfg Config, p Plan) Outcome {
-	return applier{cfg.Kernel, cfg.Ledger, cfg.Keys, cfg.Database}.apply(ctx, p)
+	return newApplier(cfg).apply(ctx, p)
 }

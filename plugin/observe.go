@@ -15,9 +15,13 @@ type Observed struct {
 	// Foreign counts the offloaded objects of others, by PF and direction:
 	// they hold the NIC's tables too, but are not ours to count on.
 	Foreign map[int]Refs
+	// Inbound is the number of inbound SAs, whoever they are of, by PF.
+	Inbound map[int]int
 	// Flows is the number of flow rules in hardware, by PF. A PF that is
 	// missing was not scanned, since its tables stand.
 	Flows map[int]int
+	// OnPF is the part of Flows that the PF itself holds, without PFs that hold none.
+	OnPF map[int]int
 	// Remake holds PFs whose tables were made in an encap-mode that excludes
 	// tunnel mode, which a pair wants now: mlx5 decides that once, when a table
 	// is made (allow_tunnel_mode in en_accel/ipsec_fs.c).

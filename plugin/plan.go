@@ -80,6 +80,9 @@ func (p *planner) stick() {
 		r, f := p.now.refs[g.PF], p.ob.Foreign[g.PF]
 		if n := p.ob.Flows[g.PF]; n > 0 && (r.TX+f.TX == 0 || r.RX+f.RX == 0) {
 			p.plan.Stuck[g.PF] = true
+			if n := p.ob.OnPF[g.PF]; n > 0 {
+				p.plan.Problems = append(p.plan.Problems, filtersOnPF(fmt.Sprintf("PF %d", g.PF), n))
+			}
 			p.plan.Problems = append(p.plan.Problems, Problem{"FLOWS_FIRST", fmt.Sprintf(
 				"%d flows are in the hardware of PF %d but its IPsec tables are not: the NIC refuses them now and those flows would bypass them, so nothing was changed; "+
 					"start this daemon before ovs-vswitchd, or stop ovs-vswitchd, delete its tunnel devices and restart both", n, g.PF)})

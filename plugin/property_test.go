@@ -61,8 +61,9 @@ func newWorld(t *rapid.T) *world {
 		r.AddAddr(netip.MustParsePrefix(a.prefix), a.dev)
 	}
 	after, strict := rapid.Bool().Draw(t, "after decrypt"), rapid.IntRange(0, 9).Draw(t, "strict") == 0
+	most := pick(t, "room", 2047, 2047, 2047, 1, 2, 3)
 	for _, p := range r.PFs() {
-		p.Set(func(k *fakenic.Knobs) { k.AfterDecrypt, k.StrictSA = after, strict })
+		p.Set(func(k *fakenic.Knobs) { k.AfterDecrypt, k.StrictSA, k.MaxRXSA = after, strict, most })
 	}
 	r.watch()
 	return &world{r}
@@ -297,7 +298,9 @@ func troubled(st plugin.Status) bool {
 		slices.ContainsFunc(st.Pairs, func(p plugin.PairStatus) bool { return p.Problem != nil && xfrmProblem(*p.Problem) })
 }
 
-func xfrmProblem(p plugin.Problem) bool { return strings.HasPrefix(p.Code, "XFRM_") }
+func xfrmProblem(p plugin.Problem) bool {
+	return strings.HasPrefix(p.Code, "XFRM_") || strings.HasPrefix(p.Code, "NIC_BUSY_") || p.Code == "NIC_SA_LIMIT" || p.Code == "NIC_VF_IPSEC"
+}
 
 // truthful compares the status with what happens to packets.
 func (w *world) truthful(t *rapid.T, st plugin.Status) {

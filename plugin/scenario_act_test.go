@@ -77,13 +77,19 @@ func cmdAddr(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// knob PF NAME chooses the contract of another kernel or card; knob lockdown makes
-// the kernel hide keys.
+// knob PF NAME [NUMBER] chooses the contract of another kernel or card; knob lockdown
+// makes the kernel hide keys.
 func cmdKnob(r *rig, args []string, _ io.Writer) error {
 	var err error
 	if args[0] == "lockdown" {
 		r.SetLockdown(true)
 		return nil
+	}
+	n := 0
+	if len(args) > 2 {
+		if n, err = strconv.Atoi(args[2]); err != nil {
+			return err
+		}
 	}
 	r.PF(args[0]).Set(func(k *fakenic.Knobs) {
 		switch args[1] {
@@ -95,6 +101,10 @@ func cmdKnob(r *rig, args []string, _ io.Writer) error {
 			k.StrictSA = true
 		case "no-priority":
 			k.NoPriority = true
+		case "max-rx-sa":
+			k.MaxRXSA = n
+		case "fail-einval":
+			k.FailEINVAL = n
 		default:
 			err = fmt.Errorf("no knob %s", args[1])
 		}

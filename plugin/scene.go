@@ -62,7 +62,12 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies),
 	})
+	var wait []Pair
+	s.intent, wait = Admit(s.intent, s.observed.SAs, d.rooms(s))
 	d.memory(s)
+	for _, p := range wait {
+		s.observed.Held[p] = true
+	}
 	if err := d.flows(ctx, s); err != nil {
 		return nil, err
 	}
@@ -87,7 +92,7 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 		return fmt.Errorf("read policies: %w", err)
 	}
 	ob := &s.observed
-	ob.Foreign = map[int]Refs{}
+	ob.Foreign, ob.Inbound = map[int]Refs{}, map[int]int{}
 	foreign := func(pf int, dir xfrm.Dir) {
 		if pf != 0 {
 			r := ob.Foreign[pf]
@@ -97,6 +102,9 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 	}
 	ob.SAs, ob.Policies = sas[:0], policies[:0]
 	for i := range sas {
+		if sas[i].Dir == xfrm.In {
+			ob.Inbound[sas[i].Offload.Ifindex]++
+		}
 		if OursSA(&sas[i]) {
 			ob.SAs = append(ob.SAs, sas[i])
 		} else {
@@ -172,7 +180,7 @@ func (d *Daemon) lookup(snap ovsdb.Snapshot) map[string]KeyResult {
 // flows counts the rules in hardware of every PF whose tables do not stand yet:
 // elsewhere the answer has no bearing on the plan.
 func (d *Daemon) flows(ctx context.Context, s *scene) error {
-	s.observed.Flows = map[int]int{}
+	s.observed.Flows, s.observed.OnPF = map[int]int{}, map[int]int{}
 	now := newView(&s.observed)
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
@@ -194,6 +202,9 @@ func (d *Daemon) flowsOf(ctx context.Context, s *scene, pf *devlink.PF) (int, er
 	rep, err := d.cfg.Flows.Offloaded(ctx, s.facts.RuleDevs(*pf))
 	if err != nil {
 		return 0, fmt.Errorf("scan offloaded flows of %s: %w", pf.Name, err)
+	}
+	if n := rep.ByDev[pf.Ifindex]; n > 0 {
+		s.observed.OnPF[pf.Ifindex] = n
 	}
 	return rep.Total, nil
 }
@@ -218,10 +229,14 @@ func (d *Daemon) memory(s *scene) {
 		}
 	}
 	// The SAs of a blocked pair stay: without a policy they do nothing, and if
-	// they went the pair would need new keys once its trouble is over.
-	blocked := map[[2]netip.Addr]bool{}
+	// they went the pair would need new keys once its trouble is over. So do the
+	// old ones of a pair whose new inbound SA does not stand yet.
+	stands, blocked := map[xfrm.SAID]bool{}, map[[2]netip.Addr]bool{}
+	for i := range ob.SAs {
+		stands[ob.SAs[i].ID()] = true
+	}
 	for i := range s.intent.Pairs {
-		if pi := &s.intent.Pairs[i]; pi.Want == Blocked {
+		if pi := &s.intent.Pairs[i]; pi.Want == Blocked || pi.Want == Encrypt && !stands[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}] {
 			blocked[[2]netip.Addr{pi.Local, pi.Remote}], blocked[[2]netip.Addr{pi.Remote, pi.Local}] = true, true
 		}
 	}

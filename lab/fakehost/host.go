@@ -3,7 +3,9 @@
 package fakehost
 
 import (
+	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -39,6 +41,9 @@ func (h *Host) Config() plugin.Config {
 		RetireAfter: 5 * time.Minute, AuditEvery: 30 * time.Second,
 		Report: true, BootID: "boot-1", Version: "test",
 		Log: slog.New(slog.DiscardHandler), Now: h.Clock.Now,
+		Pause:  func(_ context.Context, d time.Duration) { h.Clock.Advance(d) },
+		Jitter: func() float64 { return 0.5 },
+		Rand:   rand.NewChaCha8([32]byte{1}),
 	}
 }
 

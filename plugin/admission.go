@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"net/netip"
+	"slices"
+
+	"ovs-ipsec-offload/xfrm"
+)
+
+// Room is what a NIC has for inbound SAs.
+type Room struct {
+	PF    string // name, for the operator
+	Most  int    // inbound SAs that the card takes
+	Stand int    // that stand now, ours and others'
+}
+
+// rekeyShare is the part of a NIC's room, one in so many, that new pairs leave
+// free: a change of keys needs the old and the new inbound SA at once.
+const rekeyShare = 64
+
+// Admit gives the room of NICs that are known to have an end of it to the pairs
+// that want it, and returns the intent that is left and the pairs that stay as
+// they are for want of room. NICs without an entry in rooms are left alone.
+//
+// The order is: pairs whose inbound SA stands need no more room and keep it;
+// then pairs that have other SAs, which change their keys or lost one; then the
+// rest, by local address, remote address and port. A pair is never turned out
+// for another one.
+func Admit(in Intent, sas []xfrm.SA, rooms map[int]Room) (Intent, []Pair) {
+	if len(rooms) == 0 {
+		return in, nil
+	}
+	a := admission{rooms: rooms, wants: map[int]int{}, planned: map[int]int{}, stands: map[xfrm.SAID]bool{}, between: map[ends]bool{}}
+	for i := range sas {
+		a.stands[sas[i].ID()] = true
+		a.between[ends{sas[i].Src, sas[i].Dst}], a.between[ends{sas[i].Dst, sas[i].Src}] = true, true
+	}
+	in.Pairs = slices.Clone(in.Pairs)
+	var changing, fresh []*PairIntent
+	for i := range in.Pairs {
+		pi := &in.Pairs[i]
+		if _, tight := rooms[pi.PF]; !tight || pi.Want != Encrypt {
+			continue
+		}
+		a.wants[pi.PF]++
+		switch {
+		case a.stands[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}]:
+		case a.between[ends{pi.Local, pi.Remote}]:
+			changing = append(changing, pi)
+		default:
+			fresh = append(fresh, pi)
+		}
+	}
+	waiting := a.change(changing)
+	a.enter(fresh)
+	return in, waiting
+}
+
+// ends are the two addresses of an SA.
+type ends [2]netip.Addr
+
+type admission struct {
+	rooms   map[int]Room
+	wants   map[int]int // pairs, by PF
+	planned map[int]int // SAs that will be added, by PF
+	stands  map[xfrm.SAID]bool
+	between map[ends]bool
+}
+
+// take takes room for one SA and leaves spare; it tells whether there was any.
+func (a *admission) take(pf, spare int) bool {
+	if a.rooms[pf].Stand+a.planned[pf]+spare >= a.rooms[pf].Most {
+		return false
+	}
+	a.planned[pf]++
+	return true
+}
+
+// change admits pairs that have SAs and need one more. Without room they keep
+// what they have.
+func (a *admission) change(pis []*PairIntent) (wait []Pair) {
+	for _, pi := range pis {
+		if a.take(pi.PF, 0) {
+			continue
+		}
+		r := a.rooms[pi.PF]
+		pi.Problem = problem(codeLimit, "%s takes %d inbound SAs and %d stand: the new keys of this pair wait until one goes, and what stands of it stays in use; "+
+			"remove a tunnel of %s, or remove this one and add it again, which interrupts it", r.PF, r.Most, r.Stand, r.PF)
+		wait = append(wait, pi.Pair)
+	}
+	return wait
+}
+
+// enter admits pairs that have nothing yet. Without room they stay blocked.
+func (a *admission) enter(pis []*PairIntent) {
+	for _, pi := range pis {
+		r := a.rooms[pi.PF]
+		if a.take(pi.PF, r.Most/rekeyShare) {
+			continue
+		}
+		pi.Want = Blocked
+		pi.Problem = problem(codeLimit, "%s takes %d inbound SAs, and %d pairs want one: those that stand stay, and others come in the order of their addresses "+
+			"when one goes; have fewer peers on %s, or spread them over more NICs", r.PF, r.Most, a.wants[pi.PF], r.PF)
+	}
+}
+
+// rooms returns what room the NICs of a scene have, as far as they have shown.
+func (d *Daemon) rooms(s *scene) map[int]Room {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rooms := map[int]Room{}
+	for i := range s.facts.PFs {
+		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
+		c := d.cardOf(pf)
+		c.limit.saw(n)
+		if most, known := c.limit.room(d.cfg.Now()); known {
+			rooms[pf.Ifindex] = Room{PF: pf.Name, Most: most, Stand: n}
+		}
+	}
+	return rooms
+}

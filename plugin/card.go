@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"time"
+
+	"ovs-ipsec-offload/devlink"
+)
+
+// card is what a NIC has shown of itself by its answers. It is kept by devlink
+// handle, and forgotten with the daemon: a restart asks anew.
+type card struct {
+	strict Strict
+	limit  limit
+}
+
+// limit is how many inbound SAs a card has taken and refused. mlx5 in switchdev
+// mode has 2047 ids (ESW_IPSEC_RX_MAPPED_ID_MASK in esw/ipsec_fs.c); nothing
+// tells, so it is learned from the refusal.
+type limit struct {
+	most    int       // that ever stood at once
+	refused int       // that stood when one more was refused; 0: none was
+	again   time.Time // when one more is tried all the same
+	wait    time.Duration
+}
+
+// Limits of the wait until one SA more than fit is tried. A card may have been
+// slow to give ids back (the kernel frees SAs in the background) when its limit
+// was learned.
+const (
+	limitFirst = 5 * time.Second
+	limitMost  = 10 * time.Minute
+)
+
+// saw notes how many inbound SAs stand.
+func (l *limit) saw(n int) {
+	if n > l.most {
+		l.most, l.wait = n, 0
+	}
+	if l.refused > 0 && l.most > l.refused {
+		l.refused, l.again = 0, time.Time{} // it was not the limit
+	}
+}
+
+// learn notes that one more was refused while n stood, and tells whether that is
+// the card's limit. With fewer than it has shown to hold it is not: ids of SAs
+// just deleted are on their way back.
+func (l *limit) learn(n int, now time.Time) bool {
+	if n == 0 || n < l.most {
+		return false
+	}
+	l.wait = min(max(2*l.wait, limitFirst), limitMost)
+	l.most, l.refused, l.again = n, n, now.Add(l.wait)
+	return true
+}
+
+// room returns how many inbound SAs the card takes as far as is known, and false
+// when no limit is.
+func (l *limit) room(now time.Time) (n int, known bool) {
+	if l.refused == 0 {
+		return 0, false
+	}
+	if now.Before(l.again) {
+		return l.refused, true
+	}
+	return l.refused + 1, true
+}
+
+// cardOf returns what is known of a PF, to be read and changed with d.mu held.
+func (d *Daemon) cardOf(pf *devlink.PF) *card {
+	c := d.cards[pf.Handle]
+	if c == nil {
+		c = &card{}
+		d.cards[pf.Handle] = c
+	}
+	return c
+}

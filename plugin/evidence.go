@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/tc"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// explain puts the cause of a refusal before the bare error, for each pair that
+// failed and for the host. Each NIC is looked at once. The evidence is of the moment after the plan, but for the
+// inbound SAs, which are counted as they stood when the last one was added.
+func (d *Daemon) explain(ctx context.Context, out *Outcome) {
+	seen := map[int]*Evidence{}
+	cause := func(op xfrm.Op, err error) error {
+		if err == nil || xfrm.CodeOf(err) != xfrm.CodeBusy || deviceOf(op) == 0 {
+			return err
+		}
+		pf := deviceOf(op)
+		if seen[pf] == nil {
+			ev, lost := d.evidence(ctx, pf)
+			if lost != nil {
+				d.tell("evidence", lost.Error())
+			}
+			ev.Inbound += out.Retired[pf]
+			seen[pf] = &ev
+		}
+		d.askStrict(ctx, op, pf, seen[pf])
+		if p := Cause(op, err, *seen[pf]); p != nil {
+			return &explained{p, err}
+		}
+		return err
+	}
+	for p, err := range out.Failed {
+		out.Failed[p] = cause(out.Refused[p], err)
+	}
+	out.Host = cause(out.Refused[Pair{}], out.Host)
+	d.learn(out, seen)
+}
+
+// learn remembers what the refusals tell of a card. A pair that only waits for
+// room is admitted when there is some, and not tried before.
+func (d *Daemon) learn(out *Outcome, seen map[int]*Evidence) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	full := map[int]bool{}
+	for p, err := range out.Failed {
+		pf := deviceOf(out.Refused[p])
+		if problemOf(err).Code != codeLimit {
+			continue
+		}
+		if _, done := full[pf]; !done {
+			c := d.cards[seen[pf].Handle]
+			full[pf] = c != nil && c.limit.learn(seen[pf].Inbound, d.cfg.Now())
+		}
+		if full[pf] {
+			out.NoRoom = append(out.NoRoom, p)
+		}
+	}
+}
+
+// evidence looks at a NIC that refused something.
+func (d *Daemon) evidence(ctx context.Context, ifindex int) (Evidence, error) {
+	facts, err := d.cfg.NIC.Facts(ctx)
+	if err != nil {
+		return Evidence{}, fmt.Errorf("read NIC facts: %w", err)
+	}
+	i := slices.IndexFunc(facts.PFs, func(p devlink.PF) bool { return p.Ifindex == ifindex })
+	if i < 0 {
+		return Evidence{}, fmt.Errorf("look why interface %d refuses IPsec: it is gone", ifindex)
+	}
+	pf := &facts.PFs[i]
+	d.mu.Lock()
+	known := d.cardOf(pf).strict
+	d.mu.Unlock()
+	ev := Evidence{PF: pf.Name, Handle: pf.Handle, Mode: pf.EswitchMode, VFs: pf.VFIPsec, Strict: known}
+	if facts.Kernel.AtLeast(6, 17, 4) {
+		ev.Strict = StrictYes
+	}
+	rep, err := d.cfg.Flows.Offloaded(ctx, facts.RuleDevs(*pf))
+	if err == nil {
+		ev.Flows, ev.OnPF, ev.Holder = rep.Total, rep.ByDev[ifindex], holder(rep, facts)
+	}
+	return ev, errors.Join(err, d.inventory(ctx, ifindex, &ev))
+}
+
+// inventory counts what holds a NIC's tables, whoever it is of.
+func (d *Daemon) inventory(ctx context.Context, ifindex int, ev *Evidence) error {
+	sas, err := d.cfg.Kernel.SAs(ctx)
+	if err != nil {
+		return fmt.Errorf("read SAs: %w", err)
+	}
+	policies, err := d.cfg.Kernel.Policies(ctx)
+	if err != nil {
+		return fmt.Errorf("read policies: %w", err)
+	}
+	for i := range sas {
+		if sas[i].Offload.Ifindex == ifindex {
+			ev.Held.add(sas[i].Dir, 1)
+			if sas[i].Dir == xfrm.In {
+				ev.Inbound++
+			}
+		}
+	}
+	for i := range policies {
+		if policies[i].Offload.Ifindex == ifindex {
+			ev.Held.add(policies[i].Dir, 1)
+		}
+	}
+	return nil
+}
+
+// holder names the device with most rules in hardware.
+func holder(rep tc.Report, facts devlink.Facts) string {
+	dev, most := 0, 0
+	for i, n := range rep.ByDev {
+		if n > most || n == most && i < dev {
+			dev, most = i, n
+		}
+	}
+	for i := range facts.PFs {
+		pf := &facts.PFs[i]
+		for _, l := range append([]devlink.Link{pf.Link}, pf.Representors...) {
+			if l.Ifindex == dev {
+				return l.Name
+			}
+		}
+	}
+	if slices.Contains(facts.TunnelDevs, dev) {
+		return "the tunnel device"
+	}
+	return fmt.Sprintf("interface %d", dev)
+}
+
+// askStrict finds out whether the NIC is strict where that alone tells flows from
+// a lack of ids: an inbound SA was refused while flows are in hardware and the
+// table stands. An outbound SA needs no id, so one that is of no use to anybody
+// is added, and deleted if the NIC takes it. Versions do not tell: distributions
+// carry the change back.
+func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evidence) {
+	dir, isSA := dirOf(op)
+	if !isSA || dir != xfrm.In || ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
+		return
+	}
+	err := d.probe(ctx, ifindex)
+	switch {
+	case err == nil:
+		ev.Strict = StrictNo
+	case xfrm.CodeOf(err) == xfrm.CodeBusy:
+		ev.Strict = StrictYes
+	default:
+		d.tell("probe", err.Error())
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.cards[ev.Handle]; c != nil {
+		c.strict = ev.Strict
+	}
+}
+
+// probe adds and deletes an outbound SA between two addresses that are nobody's
+// (RFC 5737), with a key that is thrown away. Should it be left behind, it is
+// known for ours and retired.
+func (d *Daemon) probe(ctx context.Context, ifindex int) error {
+	sa := &xfrm.SA{Src: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Dst: netip.AddrFrom4([4]byte{192, 0, 2, 2}), SPI: probeSPI,
+		Dir: xfrm.Out, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
+	sa.Reqid = reqidOf(sa.ID(), sa.Src, 0)
+	b := make([]byte, xfrm.KeyLen)
+	if _, err := io.ReadFull(cmp.Or[io.Reader](d.cfg.Rand, rand.Reader), b); err != nil {
+		return fmt.Errorf("draw a key: %w", err)
+	}
+	sa.Key, _ = xfrm.NewKey(b)
+	kernel, steady := newRetrying(d.cfg), context.WithoutCancel(ctx)
+	err := kernel.Do(steady, []xfrm.Op{{Kind: xfrm.AddSA, SA: sa}})[0]
+	sa.Key.Wipe()
+	if err != nil {
+		return err
+	}
+	return kernel.Do(steady, []xfrm.Op{{Kind: xfrm.DeleteSA, SA: sa}})[0]
+}
+
+const probeSPI = 0x6f760001
