@@ -69,6 +69,9 @@ type PF struct {
 	Driver string
 	Up     bool   // administratively up
 	Master string // name of the device that enslaves it ("ovs-system", a bond), or ""
+	// OVSPort tells that Open vSwitch's database has it as a port. The kernel
+	// shows that only once ovs-vswitchd runs; a Reader leaves it false.
+	OVSPort bool
 
 	ESPOffload bool // ethtool feature esp-hw-offload
 	TCOffload  bool // ethtool feature hw-tc-offload

@@ -59,12 +59,11 @@ func PFOf(facts Facts, local netip.Addr, dev string) (PF, *Refusal) {
 // eswitch_offloads.c); other drivers are held to the same.
 func (p PF) Refusals() []Refusal {
 	var rs []Refusal
-	switch p.Master {
-	case "":
-	case "ovs-system":
-		rs = append(rs, *refuse("NIC_PF_OVS", "%s is a port of an Open vSwitch bridge, and flows offloaded on the PF itself exclude IPsec: "+
+	switch {
+	case p.OVSPort || p.Master == "ovs-system":
+		rs = append(rs, *refuse("NIC_PF_OVS", "%s is a port of an Open vSwitch bridge, and filters offloaded on the PF itself exclude IPsec: "+
 			"`ovs-vsctl del-port %s`, and put the tunnel address on %s", p.Name, p.Name, p.Name))
-	default:
+	case p.Master != "":
 		rs = append(rs, *refuse("NIC_PF_SLAVE", "%s is enslaved to %s, which offloads no IPsec policy: `ip link set %s nomaster`", p.Name, p.Master, p.Name))
 	}
 	if p.Multiport {
@@ -93,7 +92,8 @@ func (p PF) refuseModes() []Refusal {
 	switch p.EswitchMode {
 	case "switchdev":
 	case "legacy":
-		rs = append(rs, *refuse("NIC_ESWITCH_LEGACY", "the eswitch of %s is in legacy mode: "+switchdev, p.Name, p.Handle))
+		rs = append(rs, *refuse("NIC_ESWITCH_LEGACY", "the eswitch of %s is in legacy mode: "+switchdev+
+			" (a card that is one netdev for several PFs, Socket Direct, has no switchdev mode)", p.Name, p.Handle))
 	case "":
 		rs = append(rs, *refuse("NIC_ESWITCH_UNKNOWN", "the eswitch mode of %s cannot be read: run as root, and see `devlink dev eswitch show %s`", p.Name, p.Handle))
 	default:

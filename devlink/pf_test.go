@@ -104,6 +104,7 @@ func TestPFRefusals(t *testing.T) {
 		says  []string
 	}{
 		{"NIC_PF_OVS", func(p *PF) { p.Master = "ovs-system" }, []string{"`ovs-vsctl del-port pf0`"}},
+		{"NIC_PF_OVS", func(p *PF) { p.OVSPort = true }, []string{"`ovs-vsctl del-port pf0`"}},
 		{"NIC_PF_SLAVE", func(p *PF) { p.Master = "bond0" }, []string{"bond0", "`ip link set pf0 nomaster`"}},
 		{"NIC_MULTIPORT", func(p *PF) { p.Multiport = true }, []string{"`devlink dev param set pci/0000:08:00.0 name esw_multiport value false cmode runtime`"}},
 		{"NIC_ESWITCH_LEGACY", func(p *PF) { p.EswitchMode = "legacy" }, []string{"`devlink dev eswitch set pci/0000:08:00.0 mode switchdev`"}},

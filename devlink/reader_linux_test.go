@@ -5,6 +5,7 @@ package devlink
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -62,5 +63,18 @@ func BenchmarkFactsOfThisHost(b *testing.B) {
 		if _, err := r.Facts(b.Context()); err != nil && !errors.Is(err, unix.EPERM) {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestLink(t *testing.T) {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Skip(err)
+	}
+	if got, err := NewReader().Link(t.Context(), lo.Index); err != nil || got != (Link{lo.Index, "lo"}) {
+		t.Errorf("the loopback device is %+v, %v", got, err)
+	}
+	if got, err := NewReader().Link(t.Context(), 1<<30); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("an index that nothing has is %+v, %v, want ENODEV", got, err)
 	}
 }

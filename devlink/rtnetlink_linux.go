@@ -40,6 +40,23 @@ func (r *Reader) Source(ctx context.Context, remote netip.Addr) (netip.Addr, err
 	return route.Source, err
 }
 
+// Link returns the device of that index, and ENODEV when there is none.
+func (r *Reader) Link(ctx context.Context, ifindex int) (Link, error) {
+	h, err := handle(ctx)
+	if err != nil {
+		return Link{}, err
+	}
+	defer h.Close()
+	l, err := h.LinkByIndex(ifindex)
+	if errors.As(err, &rtnl.LinkNotFoundError{}) {
+		err = unix.ENODEV
+	}
+	if err != nil {
+		return Link{}, fmt.Errorf("find interface %d: %w", ifindex, err)
+	}
+	return Link{ifindex, l.Attrs().Name}, nil
+}
+
 func lookup(ctx context.Context, remote netip.Addr) (Route, error) {
 	h, err := handle(ctx)
 	if err != nil {

@@ -39,6 +39,18 @@ func snapshotOf(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 	return s
 }
 
+// systemsOf returns the names of the rows that are devices of the host, sorted.
+func systemsOf(rows []*interfaceRow) []string {
+	var names []string
+	for _, r := range rows {
+		if r.Name != "" && (r.Type == typeSystem || r.Type == "") {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 func hostOf(r *hostRow) Host {
 	h := Host{
 		UUID:      r.UUID,
@@ -79,7 +91,7 @@ func reported(ids map[string]string) map[string]string {
 
 // equal tells whether two snapshots say the same.
 func (s Snapshot) equal(o Snapshot) bool {
-	return s.Host.equal(o.Host) && slices.EqualFunc(s.Tunnels, o.Tunnels, Tunnel.equal)
+	return s.Host.equal(o.Host) && slices.EqualFunc(s.Tunnels, o.Tunnels, Tunnel.equal) && slices.Equal(s.Systems, o.Systems)
 }
 
 // equal leaves out the counters, which change with every call of ovs-vsctl on the

@@ -205,6 +205,9 @@ func TestEqual(t *testing.T) {
 	}
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Host).Elem() })
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Tunnels[0]).Elem() })
+	if s := full(); s.equal(Snapshot{Host: s.Host, Tunnels: s.Tunnels, Systems: []string{"pf0"}}) {
+		t.Error("Systems: equal is true")
+	}
 	if !full().equal(full()) {
 		t.Error("equal snapshots differ")
 	}

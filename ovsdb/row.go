@@ -27,6 +27,7 @@ const (
 const (
 	typeVXLAN  = "vxlan"
 	typeGeneve = "geneve"
+	typeSystem = "system" // also written as "", see ovs-vswitchd.conf.db(5)
 )
 
 // interfaceRow is a row of table Interface.
@@ -64,7 +65,7 @@ type hostRow struct {
 }
 
 // tunnelTypes returns the Interface types that OVS tunnels with (OVS,
-// lib/netdev-vport.c). Only rows of these types are asked for.
+// lib/netdev-vport.c).
 func tunnelTypes() []string {
 	return []string{
 		typeVXLAN, typeGeneve, "gre", "ip6gre", "erspan", "ip6erspan",

@@ -115,12 +115,12 @@ func (s *session) load(at endpoint) error {
 // models lack would break every update that holds it.
 func (s *session) monitor() *client.Monitor {
 	i, h := &interfaceRow{}, &hostRow{}
-	var tunnels []model.Condition // a row that meets any of them is sent
-	for _, t := range tunnelTypes() {
-		tunnels = append(tunnels, model.Condition{Field: &i.Type, Function: ovsdb.ConditionEqual, Value: t})
+	var types []model.Condition // a row that meets any of them is sent
+	for _, t := range append(tunnelTypes(), typeSystem, "") {
+		types = append(types, model.Condition{Field: &i.Type, Function: ovsdb.ConditionEqual, Value: t})
 	}
 	return s.client.NewMonitor(
-		client.WithConditionalTable(i, tunnels, &i.Name, &i.Type, &i.Options, &i.ExternalIDs),
+		client.WithConditionalTable(i, types, &i.Name, &i.Type, &i.Options, &i.ExternalIDs),
 		client.WithTable(h, &h.OtherConfig, &h.ExternalIDs, &h.OVSVersion, &h.CurCfg, &h.NextCfg),
 	)
 }

@@ -9,6 +9,9 @@ import "net/netip"
 type Snapshot struct {
 	Host    Host
 	Tunnels []Tunnel
+	// Systems holds the names of the interfaces that are devices of the host
+	// (type system), sorted. Offloaded flows on a PF among them exclude IPsec.
+	Systems []string
 }
 
 // Host is the row of table Open_vSwitch.

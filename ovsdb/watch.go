@@ -164,7 +164,9 @@ func (w *Watch) refresh(ctx context.Context, s *session) {
 		return
 	}
 	ports := portsOf(interfaces)
-	w.learn(s, snapshotOf(hosts, ports), ports)
+	now := snapshotOf(hosts, ports)
+	now.Systems = systemsOf(interfaces)
+	w.learn(s, now, ports)
 }
 
 // learn takes a snapshot that was read over s.

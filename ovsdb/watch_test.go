@@ -134,6 +134,7 @@ func TestFirstSnapshot(t *testing.T) {
 			{Name: "gnv0", Type: "geneve", Options: map[string]string{"remote_ip": "fd00::2"}},
 			{Name: "vx1", Type: "vxlan", Options: map[string]string{"remote_ip": "10.0.0.2", "local_ip": "10.0.0.1", "key": "flow", "ipsec_keys": "hv1-hv2"}},
 		}))
+	want.Systems = []string{"tap0"}
 	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
 		t.Errorf("snapshot (-want +got):\n%s", diff)
 	}

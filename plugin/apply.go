@@ -37,11 +37,13 @@ type applier struct {
 	ledger Ledger
 	keys   Keys
 	db     Database
+	nic    NIC
+	links  map[int]string // names of the PFs that the plan is for
 }
 
-// newApplier returns the hands of cfg.
-func newApplier(cfg Config) applier {
-	return applier{newRetrying(cfg), cfg.Ledger, cfg.Keys, cfg.Database}
+// newApplier returns the hands of cfg, for a plan for the PFs of those names.
+func newApplier(cfg Config, links map[int]string) applier {
+	return applier{newRetrying(cfg), cfg.Ledger, cfg.Keys, cfg.Database, cfg.NIC, links}
 }
 
 // apply carries out a plan wave by wave: steps of one kind that do not depend
@@ -187,8 +189,12 @@ func (r *run) change(ctx context.Context, steps []Step) {
 	ops := make([]xfrm.Op, 0, len(steps))
 	sent := make([]*Step, 0, len(steps))
 	var back []Step // whose keys the kernel does not have
+	gone := r.stale(ctx, steps)
 	for i := range steps {
-		op, err := r.armed(&steps[i])
+		op, err := steps[i].Op, gone[deviceOf(steps[i].Op)]
+		if err == nil {
+			op, err = r.armed(&steps[i])
+		}
 		if err != nil {
 			if outbound(&steps[i]) {
 				back = append(back, steps[i])

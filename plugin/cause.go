@@ -111,6 +111,9 @@ func deviceOf(op xfrm.Op) int {
 	return 0
 }
 
+// makes tells whether an operation adds something.
+func makes(op xfrm.Op) bool { return op.Kind != xfrm.DeleteSA && op.Kind != xfrm.DeletePolicy }
+
 // explained is a refusal with its cause; the cause is what is shown.
 type explained struct {
 	*Problem

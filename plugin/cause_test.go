@@ -134,7 +134,7 @@ func TestTransientRefusals(t *testing.T) {
 				r.Faults.Set()
 			}
 			guard := plugin.Step{Phase: plugin.Anchor, Verb: plugin.Change, Guard: true, Op: xfrm.Op{Kind: xfrm.AddPolicy, Policy: guardPolicy()}}
-			out := plugin.Apply(t.Context(), r.cfg, plugin.Plan{Steps: []plugin.Step{guard}})
+			out := plugin.Apply(t.Context(), r.cfg, plugin.Plan{Steps: []plugin.Step{guard}}, nil)
 			for i, d := range test.waits {
 				if d < time.Millisecond {
 					test.waits[i] = d * time.Millisecond

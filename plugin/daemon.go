@@ -206,7 +206,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	if len(s.plan.Steps) == 0 {
 		return false
 	}
-	out := newApplier(d.cfg).apply(ctx, s.plan)
+	out := newApplier(d.cfg, linksOf(s.facts)).apply(ctx, s.plan)
 	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		for _, line := range d.text(s, s.plan) {

@@ -20,6 +20,6 @@ func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
 }
 
 // Apply carries out a plan with the hands of cfg.
-func Apply(ctx context.Context, cfg Config, p Plan) Outcome {
-	return newApplier(cfg).apply(ctx, p)
+func Apply(ctx context.Context, cfg Config, p Plan, links map[int]string) Outcome {
+	return newApplier(cfg, links).apply(ctx, p)
 }

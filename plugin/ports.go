@@ -42,6 +42,8 @@ type Kernel interface {
 // NIC gives the facts of this host's NICs.
 type NIC interface {
 	Facts(ctx context.Context) (devlink.Facts, error)
+	// Link returns the device of that index, and ENODEV when there is none.
+	Link(ctx context.Context, ifindex int) (devlink.Link, error)
 	// Source returns the address from which the host would reach remote.
 	Source(ctx context.Context, remote netip.Addr) (netip.Addr, error)
 	// Counters reads the IPsec counters of a PF by its name, as `ethtool -S`.

@@ -216,7 +216,7 @@ func cmdMany(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// ovs stop|start|linger|settle|hw-offload=VALUE|lost|unread|back.
+// ovs stop|start|linger|settle|hw-offload=VALUE|system=DEVICE|lost|unread|back.
 func cmdOVS(r *rig, args []string, _ io.Writer) error {
 	switch k, v, _ := strings.Cut(args[0], "="); k {
 	case "stop":
@@ -227,6 +227,8 @@ func cmdOVS(r *rig, args []string, _ io.Writer) error {
 		r.OVS.Linger = true
 	case "settle":
 		r.OVS.Settle()
+	case "system":
+		r.OVS.SetSystems(strings.Fields(v)...)
 	case "hw-offload":
 		r.OVS.Offload(v)
 	case "lost":

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 	var err error
 	if s.facts, err = d.cfg.NIC.Facts(ctx); err != nil {
 		return nil, fmt.Errorf("read NIC facts: %w", err)
+	}
+	for i := range s.facts.PFs {
+		_, s.facts.PFs[i].OVSPort = slices.BinarySearch(s.snapshot.Systems, s.facts.PFs[i].Name)
 	}
 	if err := d.kernelState(ctx, s); err != nil {
 		return nil, err

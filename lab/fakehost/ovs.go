@@ -22,6 +22,7 @@ type OVS struct {
 	Linger bool
 
 	mu      sync.Mutex
+	systems []string
 	tunnels map[string]ovsdb.Tunnel
 	row     ovsdb.Host
 	state   ovsdb.State
@@ -43,7 +44,7 @@ func newOVS(h *fakenic.Host) *OVS {
 func (o *OVS) Current() (ovsdb.Snapshot, ovsdb.State) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := ovsdb.Snapshot{Host: o.row}
+	s := ovsdb.Snapshot{Host: o.row, Systems: slices.Clone(o.systems)}
 	s.Host.Reported = maps.Clone(o.row.Reported)
 	for _, n := range slices.Sorted(maps.Keys(o.tunnels)) {
 		t := o.tunnels[n]
@@ -51,6 +52,15 @@ func (o *OVS) Current() (ovsdb.Snapshot, ovsdb.State) {
 		s.Tunnels = append(s.Tunnels, t)
 	}
 	return s, o.state
+}
+
+// SetSystems names the host's devices that are ports.
+func (o *OVS) SetSystems(names ...string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	slices.Sort(names)
+	o.systems = names
+	o.wake()
 }
 
 // Changed implements plugin.Database.

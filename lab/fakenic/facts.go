@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"ovs-ipsec-offload/devlink"
 )
 
@@ -64,6 +66,22 @@ func (h *Host) addrFacts(f *devlink.Facts) {
 			f.Shared[a] = ls
 		}
 	}
+}
+
+// Link returns the device of that index.
+func (h *Host) Link(ctx context.Context, ifindex int) (devlink.Link, error) {
+	if err := h.ask(ctx, "find link"); err != nil {
+		return devlink.Link{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.pf(ifindex); p != nil {
+		return devlink.Link{Ifindex: ifindex, Name: p.name}, nil
+	}
+	if l, is := h.links[ifindex]; is {
+		return l.Link, nil
+	}
+	return devlink.Link{}, unix.ENODEV
 }
 
 // Source returns the address from which the host would reach remote.
