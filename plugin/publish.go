@@ -68,8 +68,10 @@ func (d *Daemon) Preview(ctx context.Context) (steps []string, problems []Proble
 }
 
 // text renders a plan's steps.
-func (d *Daemon) text(s *scene, plan Plan) []string {
-	name := nameOf(s.facts)
+func (d *Daemon) text(s *scene, plan Plan) []string { return linesOf(s.facts, plan) }
+
+func linesOf(f devlink.Facts, plan Plan) []string {
+	name := nameOf(f)
 	lines := make([]string, len(plan.Steps))
 	for i, st := range plan.Steps {
 		lines[i] = st.Text(name)

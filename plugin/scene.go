@@ -86,17 +86,22 @@ func (d *Daemon) current() Settings {
 }
 
 // kernelState reads states and policies and keeps ours.
-func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
-	sas, err := d.cfg.Kernel.SAs(ctx)
+func (d *Daemon) kernelState(ctx context.Context, s *scene) (err error) {
+	s.observed, err = readKernel(ctx, d.cfg.Kernel)
+	return err
+}
+
+// readKernel reads states and policies and tells ours from those of others.
+func readKernel(ctx context.Context, k Kernel) (Observed, error) {
+	sas, err := k.SAs(ctx)
 	if err != nil {
-		return fmt.Errorf("read SAs: %w", err)
+		return Observed{}, fmt.Errorf("read SAs: %w", err)
 	}
-	policies, err := d.cfg.Kernel.Policies(ctx)
+	policies, err := k.Policies(ctx)
 	if err != nil {
-		return fmt.Errorf("read policies: %w", err)
+		return Observed{}, fmt.Errorf("read policies: %w", err)
 	}
-	ob := &s.observed
-	ob.Foreign, ob.Inbound = map[int]Refs{}, map[int]int{}
+	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}}
 	foreign := func(pf int, dir xfrm.Dir) {
 		if pf != 0 {
 			r := ob.Foreign[pf]
@@ -122,7 +127,7 @@ func (d *Daemon) kernelState(ctx context.Context, s *scene) error {
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
 		}
 	}
-	return nil
+	return ob, nil
 }
 
 // vteps returns the VTEPs that any policy of ours is for, with the PF that holds

@@ -19,6 +19,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitUnsupported = 4
+	exitFlowsFirst  = 5
 )
 
 // exitError is an error with the exit code it leads to.

@@ -47,7 +47,8 @@ Exit codes:
   1  failed, or another instance is running
   2  wrong use: unknown command, flag or setting, or a value that is not allowed
   3  not reachable or no permission
-  4  this host is not supported`,
+  4  this host is not supported
+  5  guard: flows were offloaded before its guards stood`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
@@ -55,6 +56,6 @@ Exit codes:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newPlan(), newStatus(), newKeys(), newVersion())
+	root.AddCommand(newRun(), newGuard(), newPlan(), newStatus(), newKeys(), newVersion())
 	return root
 }
