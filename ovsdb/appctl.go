@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Vswitchd speaks to a running ovs-vswitchd as ovs-appctl(8) does: JSON-RPC on
@@ -33,10 +34,32 @@ func (v Vswitchd) Purge(ctx context.Context) error {
 	if err == nil {
 		_, err = v.Call(ctx, "revalidator/purge")
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if stopped(err) {
 		return nil
 	}
 	return err
+}
+
+// Running tells whether an ovs-vswitchd runs: whether somebody listens on the
+// socket that its pid file leads to. One that hangs runs; one that was killed
+// does not, although its files are still there.
+func (v Vswitchd) Running(ctx context.Context) (bool, error) {
+	socket, err := v.socket()
+	if err == nil {
+		var c net.Conn
+		if c, err = new(net.Dialer).DialContext(ctx, "unix", socket); err == nil {
+			return true, c.Close()
+		}
+	}
+	if stopped(err) {
+		return false, nil
+	}
+	return false, fmt.Errorf("look for ovs-vswitchd: %w", err)
+}
+
+// stopped tells whether err is how an ovs-vswitchd that does not run looks.
+func stopped(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // Call runs one command of ovs-vswitchd and returns its answer.

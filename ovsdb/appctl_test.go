@@ -98,3 +98,44 @@ func TestVswitchdSilent(t *testing.T) {
 		t.Error("a call that was called off returned no error")
 	}
 }
+
+func TestVswitchdRunning(t *testing.T) {
+	v, _ := vswitchd(t, "")
+	if runs, err := v.Running(t.Context()); !runs || err != nil {
+		t.Errorf("with a socket: %v, %v", runs, err)
+	}
+	if runs, err := (Vswitchd{RunDir: t.TempDir()}).Running(t.Context()); runs || err != nil {
+		t.Errorf("without files: %v, %v", runs, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if runs, err := v.Running(ctx); runs || err == nil {
+		t.Errorf("called off: %v, %v", runs, err)
+	}
+	if err := os.WriteFile(filepath.Join(v.RunDir, "ovs-vswitchd.pid"), []byte("many\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if runs, err := v.Running(t.Context()); runs || err == nil {
+		t.Errorf("with a pid file of nonsense: %v, %v", runs, err)
+	}
+}
+
+// A killed ovs-vswitchd leaves its files.
+func TestVswitchdKilled(t *testing.T) {
+	v, _ := vswitchd(t, "")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(v.RunDir, "ovs-vswitchd.4712.ctl"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if err := os.WriteFile(filepath.Join(v.RunDir, "ovs-vswitchd.pid"), []byte("4712\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if runs, err := v.Running(t.Context()); runs || err != nil {
+		t.Errorf("running: %v, %v", runs, err)
+	}
+	if err := v.Purge(t.Context()); err != nil {
+		t.Errorf("purge: %v", err)
+	}
+}

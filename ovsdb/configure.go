@@ -58,7 +58,9 @@ func (w *Watch) await(cfg int64) {
 	}
 }
 
-// reached tells whether now brings the change that somebody waits for.
+// reached tells whether now brings the change that somebody waits for. While a
+// hold stands any may be: another process may have asked for it.
 func (w *Watch) reached(now Snapshot) bool {
-	return w.snapshot.Host.CurCfg < w.awaited && now.Host.CurCfg >= w.awaited
+	was, is := w.snapshot.Host.CurCfg, now.Host.CurCfg
+	return was < w.awaited && is >= w.awaited || now.Host.Hold != nil && was != is
 }

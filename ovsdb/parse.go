@@ -57,6 +57,8 @@ func hostOf(r *hostRow) Host {
 		SystemID:  r.ExternalIDs["system-id"],
 		Hostname:  r.ExternalIDs["hostname"],
 		HWOffload: r.OtherConfig[keyHWOffload],
+		FlowLimit: r.OtherConfig[keyFlowLimit],
+		Hold:      holdOf(r.ExternalIDs),
 		CurCfg:    int64(r.CurCfg),
 		NextCfg:   int64(r.NextCfg),
 		Reported:  reported(r.ExternalIDs),
@@ -98,7 +100,8 @@ func (s Snapshot) equal(o Snapshot) bool {
 // host: whoever waits for one of them is told by the watch.
 func (h Host) equal(o Host) bool {
 	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
-		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload && maps.Equal(h.Reported, o.Reported)
+		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload &&
+		h.FlowLimit == o.FlowLimit && h.Hold.Equal(o.Hold) && maps.Equal(h.Reported, o.Reported)
 }
 
 func (t Tunnel) equal(o Tunnel) bool {

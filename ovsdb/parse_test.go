@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -113,9 +114,13 @@ func TestHostOf(t *testing.T) {
 		{"empty row", []*hostRow{{UUID: "u"}}, Host{UUID: "u"}},
 		{"full row", []*hostRow{{
 			UUID: "u", OVSVersion: new("3.1.0"),
-			OtherConfig: map[string]string{"hw-offload": "false", "tc-policy": "none"},
-			ExternalIDs: map[string]string{"system-id": "s", "hostname": "h", "ipsec-offload:state": "ok", "ipsec-offload": "not ours"},
-		}}, Host{UUID: "u", SystemID: "s", Hostname: "h", OVSVersion: "3.1.0", HWOffload: "false", Reported: map[string]string{"state": "ok"}}},
+			OtherConfig: map[string]string{"hw-offload": "false", "tc-policy": "none", "flow-limit": "0"},
+			ExternalIDs: map[string]string{"system-id": "s", "hostname": "h", "ipsec-offload:state": "ok", "ipsec-offload": "not ours",
+				"ipsec-offload-hold": `{"flow-limit":"1000","fenced":{"7":"pf0"},"why":"x","since":"2026-03-01T12:00:00Z","boot":"b","new":1}`},
+			CurCfg: 3, NextCfg: 4,
+		}}, Host{UUID: "u", SystemID: "s", Hostname: "h", OVSVersion: "3.1.0", HWOffload: "false", FlowLimit: "0", CurCfg: 3, NextCfg: 4,
+			Hold:     &Hold{FlowLimit: "1000", Fenced: map[int]string{7: "pf0"}, Why: "x", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Boot: "b"},
+			Reported: map[string]string{"state": "ok"}}},
 		{"two rows, any order", []*hostRow{{UUID: "b"}, {UUID: "a"}}, Host{UUID: "a"}},
 	} {
 		if diff := cmp.Diff(tc.want, snapshotOf(tc.rows, nil).Host); diff != "" {
@@ -167,7 +172,7 @@ func rowGenerator() *rapid.Generator[*interfaceRow] {
 func TestEqual(t *testing.T) {
 	full := func() Snapshot {
 		return Snapshot{
-			Host:    Host{Reported: map[string]string{"a": "b"}},
+			Host:    Host{Hold: &Hold{}, Reported: map[string]string{"a": "b"}},
 			Tunnels: []Tunnel{{Problems: []Problem{{"c", "t"}}, Reported: map[string]string{"a": "b"}}},
 		}
 	}
@@ -181,6 +186,12 @@ func TestEqual(t *testing.T) {
 				f.Set(reflect.ValueOf(netip.MustParseAddr("10.0.0.1")))
 			case map[string]string:
 				f.Set(reflect.ValueOf(map[string]string{"a": "c"}))
+			case *Hold:
+				f.SetZero()
+			case map[int]string:
+				f.Set(reflect.ValueOf(map[int]string{1: "pf0"}))
+			case time.Time:
+				f.Set(reflect.ValueOf(time.Unix(1, 0)))
 			case []Problem:
 				f.Set(reflect.ValueOf([]Problem{{"c", "other"}}))
 			default:
@@ -204,6 +215,7 @@ func TestEqual(t *testing.T) {
 		}
 	}
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Host).Elem() })
+	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(s.Host.Hold).Elem() })
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Tunnels[0]).Elem() })
 	if s := full(); s.equal(Snapshot{Host: s.Host, Tunnels: s.Tunnels, Systems: []string{"pf0"}}) {
 		t.Error("Systems: equal is true")

@@ -22,6 +22,11 @@ type Host struct {
 	OVSVersion string
 	// HWOffload is other_config:hw-offload as it stands; "" when unset.
 	HWOffload string
+	// FlowLimit is other_config:flow-limit as it stands; "" when unset.
+	FlowLimit string
+	// Hold is the record of the hold that stands, or nil. The hold is in force
+	// while FlowLimit is "0".
+	Hold *Hold
 	// NextCfg counts the changes that somebody asked ovs-vswitchd to take, and
 	// CurCfg is the last of them that it took. Both begin at 0 again in a new
 	// database, whose row has another UUID.

@@ -103,7 +103,8 @@ func (w *Watch) Current() (Snapshot, State) {
 
 // Changed gets a value when Current gives something new. It has room for one:
 // it serves one reader, who calls Current after each value. CurCfg alone is
-// news only when it comes to the number that a write of this Watch returned.
+// news only when it comes to the number that a write of this Watch returned, and
+// while a hold stands.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Run connects, follows the database and connects again whenever the connection
