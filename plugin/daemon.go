@@ -24,6 +24,7 @@ type Config struct {
 	Keys     Keys
 	Ledger   Ledger
 	Saved    Store // may be nil: the next boot then knows nothing of this one
+	Gate     Gate
 	// Released is called after the gate was opened, so that OVS can be made to
 	// look at its flows again. It must not wait. May be nil.
 	Released func()

@@ -27,6 +27,36 @@ type Database interface {
 	// SetHWOffload sets other_config:hw-offload if it is still unset.
 	// ovs-vswitchd has taken the value when the host's CurCfg is cfg or more.
 	SetHWOffload(ctx context.Context, value string) (cfg int64, err error)
+	Holder
+}
+
+// Holder is the part of the database that makes OVS offload nothing for a
+// while. Both are idempotent, and both have been taken by ovs-vswitchd when the
+// host's CurCfg is cfg or more.
+type Holder interface {
+	// Hold sets other_config:flow-limit to 0 and records what to restore, in
+	// one transaction.
+	Hold(ctx context.Context, h ovsdb.Hold) (cfg int64, err error)
+	// Unhold restores flow-limit and removes the record, in one transaction.
+	Unhold(ctx context.Context) (cfg int64, err error)
+}
+
+// Gate is what keeps rules out of the NIC without asking OVS. A device that is
+// gone is no error, for nothing can be offloaded on it.
+type Gate interface {
+	// Fence turns hw-tc-offload of devices off, so that their NIC takes no new
+	// rules, or on again. Rules in hardware stay there. It goes on after a
+	// failure; changed lists the devices that it switched. A PF that still has
+	// rules in hardware does not go off: GATE_FENCE_BUSY.
+	Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error)
+	// Delete deletes the flower rules in hardware of devices, in the order of
+	// the devices, and returns how many. It goes on after a failure. OVS does
+	// not know of it: once the hold is over it has to be made to look at its
+	// flows (revalidator/purge), or their traffic stays on the slow path.
+	Delete(ctx context.Context, ifindexes []int) (int, error)
+	// Running tells whether ovs-vswitchd runs: without it nobody withdraws
+	// rules in answer to a hold.
+	Running(ctx context.Context) (bool, error)
 }
 
 // Kernel is the XFRM side: states and policies, in software and on NICs.

@@ -51,7 +51,8 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	}
 	h.daemon = plugin.New(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
-		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Released: h.released,
+		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir),
+		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released,
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
@@ -69,14 +70,32 @@ func settingsOf(c config.Config) plugin.Settings {
 // released makes OVS send its flows through the offload once more. The daemon
 // must not wait for it, and a failure costs speed only.
 func (h *host) released() {
-	dir := filepath.Dir(strings.TrimPrefix(h.cfg.OVSDB, "unix:"))
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := (ovsdb.Vswitchd{RunDir: dir}).Purge(ctx); err != nil {
+		if err := h.vswitchd().Purge(ctx); err != nil {
 			h.log.Warn("flows from before stay in software until they end", "err", err)
 		}
 	}()
+}
+
+// vswitchd returns the way to ovs-vswitchd, whose files lie beside the socket
+// of the database.
+func (h *host) vswitchd() ovsdb.Vswitchd {
+	return ovsdb.Vswitchd{RunDir: filepath.Dir(strings.TrimPrefix(h.cfg.OVSDB, "unix:"))}
+}
+
+// gate keeps rules out of the NICs of this machine.
+type gate struct {
+	ovsdb.Vswitchd
+	tc.Drain
+	fence devlink.Fence
+}
+
+// Fence turns hw-tc-offload of devices off or on.
+func (g gate) Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error) {
+	changed, err = g.fence.Set(ctx, ifindexes, on)
+	return changed, coded(err)
 }
 
 // bootID returns the id of this boot (random(4)).
@@ -140,6 +159,9 @@ func (k *keyStore) Material(name string) (in, out xfrm.Key, err error) {
 func coded(err error) error {
 	if e, ok := errors.AsType[*keys.Error](err); ok {
 		return &plugin.Problem{Code: e.Code, Text: e.Error()}
+	}
+	if e, ok := errors.AsType[*devlink.FenceError](err); ok {
+		return &plugin.Problem{Code: e.Code(), Text: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
 	return err
 }

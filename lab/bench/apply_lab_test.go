@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -183,7 +184,9 @@ func (w *world) SetHWOffload(_ context.Context, value string) (int64, error) {
 	w.snapshot.Host.HWOffload = value
 	return 0, nil
 }
-func (w *world) Lookup(name string) (plugin.KeySet, error) { return w.sets[name].set, nil }
+func (w *world) Hold(context.Context, ovsdb.Hold) (int64, error) { return 0, errors.ErrUnsupported }
+func (w *world) Unhold(context.Context) (int64, error)           { return 0, errors.ErrUnsupported }
+func (w *world) Lookup(name string) (plugin.KeySet, error)       { return w.sets[name].set, nil }
 func (w *world) Material(name string) (in, out xfrm.Key, err error) {
 	m := w.sets[name]
 	in, _ = xfrm.NewKey(bytes.Clone(m.in))

@@ -4,11 +4,14 @@ package fakehost
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
+	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/lab/fakenic"
 	"ovs-ipsec-offload/plugin"
 )
@@ -36,7 +39,7 @@ var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 // automatic, reports on, an SA kept for five minutes when nobody wants it.
 func (h *Host) Config() plugin.Config {
 	return plugin.Config{
-		Database: h.OVS, Kernel: h.Host, NIC: h.Host, Flows: h.Host, Keys: h.Keys, Ledger: h.Ledger,
+		Database: h.OVS, Kernel: h.Host, NIC: h.Host, Flows: h.Host, Keys: h.Keys, Ledger: h.Ledger, Gate: h, Released: h.OVS.Purge,
 		Settings:    plugin.Settings{GateAuto: true, GuardAuto: true, GuardPorts: []uint16{4789}},
 		RetireAfter: 5 * time.Minute, AuditEvery: 30 * time.Second,
 		Report: true, BootID: "boot-1", Version: "test",
@@ -46,6 +49,18 @@ func (h *Host) Config() plugin.Config {
 		Rand:   rand.NewChaCha8([32]byte{1}),
 	}
 }
+
+// Fence implements plugin.Gate.
+func (h *Host) Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error) {
+	changed, err = h.Host.Fence(ctx, ifindexes, on)
+	if e, ok := errors.AsType[*devlink.FenceError](err); ok {
+		err = &plugin.Problem{Code: e.Code(), Text: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	return changed, err
+}
+
+// Running implements plugin.Gate.
+func (h *Host) Running(ctx context.Context) (bool, error) { return h.OVS.Running(ctx) }
 
 // Clock is a clock that stands still until it is moved.
 type Clock struct {

@@ -17,9 +17,14 @@ import (
 // flow rules.
 type OVS struct {
 	host *fakenic.Host
-	// Linger leaves the rules of a port that is gone in hardware until Settle,
-	// as revalidators do.
+	// Linger leaves the rules of a port that is gone, or of all while a hold
+	// stands, in hardware until Settle, as revalidators do.
 	Linger bool
+	// Slow makes ovs-vswitchd take changes of other_config at Settle only.
+	Slow bool
+	// Sticky keeps flows that were in the kernel's datapath before hw-offload
+	// was set there until Purge. Otherwise they run out at that very moment.
+	Sticky bool
 
 	mu      sync.Mutex
 	systems []string
@@ -27,7 +32,9 @@ type OVS struct {
 	row     ovsdb.Host
 	state   ovsdb.State
 	runs    bool
+	took    taken
 	rules   map[string][]fakenic.FlowID // by port
+	kernel  map[string]bool             // ports whose flows are in the kernel's datapath only
 	leaving []fakenic.FlowID
 	devs    map[uint16]int // UDP port to tunnel device
 	writes  []ovsdb.Report
@@ -35,7 +42,7 @@ type OVS struct {
 }
 
 func newOVS(h *fakenic.Host) *OVS {
-	return &OVS{host: h, tunnels: map[string]ovsdb.Tunnel{}, rules: map[string][]fakenic.FlowID{}, devs: map[uint16]int{},
+	return &OVS{host: h, tunnels: map[string]ovsdb.Tunnel{}, rules: map[string][]fakenic.FlowID{}, kernel: map[string]bool{}, devs: map[uint16]int{},
 		row:   ovsdb.Host{UUID: "00000000-0000-0000-0000-000000000001", SystemID: "hv1", Hostname: "hv1.example", OVSVersion: "3.5.0"},
 		state: ovsdb.State{Known: true, Connected: true}, runs: true, changed: make(chan struct{}, 1)}
 }
@@ -46,6 +53,11 @@ func (o *OVS) Current() (ovsdb.Snapshot, ovsdb.State) {
 	defer o.mu.Unlock()
 	s := ovsdb.Snapshot{Host: o.row, Systems: slices.Clone(o.systems)}
 	s.Host.Reported = maps.Clone(o.row.Reported)
+	if h := o.row.Hold; h != nil {
+		c := *h
+		c.Fenced = maps.Clone(h.Fenced)
+		s.Host.Hold = &c
+	}
 	for _, n := range slices.Sorted(maps.Keys(o.tunnels)) {
 		t := o.tunnels[n]
 		t.Reported, t.Problems = maps.Clone(t.Reported), slices.Clone(t.Problems)
@@ -116,19 +128,55 @@ func (o *OVS) SetHWOffload(ctx context.Context, value string) (cfg int64, err er
 		if now := o.row.HWOffload; now != "" && now != value {
 			return fmt.Errorf("set hw-offload: %w", &ovsdb.HWOffloadError{Value: now})
 		}
+		o.row.HWOffload = value
 		cfg = o.configured()
-		o.setHWOffload(value)
 		return nil
 	})
 	return cfg, err
 }
 
-// configured is what ovs-vsctl and ovs-vswitchd do to the counters of changes.
+// Hold implements plugin.Database.
+func (o *OVS) Hold(ctx context.Context, h ovsdb.Hold) (cfg int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err = o.host.Faults.Run("hold", func() error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		h = h.Over(o.row.Hold, o.row.FlowLimit)
+		cfg = o.hold("0", &h)
+		return nil
+	})
+	return cfg, err
+}
+
+// Unhold implements plugin.Database.
+func (o *OVS) Unhold(ctx context.Context) (cfg int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err = o.host.Faults.Run("unhold", func() error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		cfg = o.hold(o.row.Hold.Restored(o.row.FlowLimit), nil)
+		return nil
+	})
+	return cfg, err
+}
+
+// hold writes flow-limit and the record, if they are not so already.
+func (o *OVS) hold(limit string, h *ovsdb.Hold) int64 {
+	if limit == o.row.FlowLimit && h.Equal(o.row.Hold) {
+		return o.row.NextCfg
+	}
+	o.row.FlowLimit, o.row.Hold = limit, h
+	return o.configured()
+}
+
+// configured is what ovs-vsctl does after a change, and ovs-vswitchd then.
 func (o *OVS) configured() int64 {
 	o.row.NextCfg++
-	if o.runs {
-		o.row.CurCfg = o.row.NextCfg
-	}
+	o.change()
 	return o.row.NextCfg
 }
 
@@ -137,14 +185,23 @@ func (o *OVS) configured() int64 {
 func (o *OVS) Offload(value string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.setHWOffload(value)
+	o.row.HWOffload = value
+	o.configured()
 }
 
-func (o *OVS) setHWOffload(value string) {
-	o.row.HWOffload = value
-	for _, n := range slices.Sorted(maps.Keys(o.tunnels)) {
-		o.offload(n)
-	}
+// Limit sets other_config:flow-limit as the operator does; "" unsets it.
+func (o *OVS) Limit(value string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.row.FlowLimit = value
+	o.configured()
+}
+
+// SetHold puts a record in place that somebody else wrote, or takes it away.
+func (o *OVS) SetHold(h *ovsdb.Hold) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.row.Hold = h
 	o.wake()
 }
 
@@ -156,7 +213,7 @@ func (o *OVS) SetPort(ts ...ovsdb.Tunnel) {
 		t.Reported = o.tunnels[t.Name].Reported
 		o.withdraw(t.Name)
 		o.tunnels[t.Name] = t
-		o.offload(t.Name)
+		o.install(t.Name)
 	}
 	o.wake()
 }
@@ -170,40 +227,6 @@ func (o *OVS) DelPort(names ...string) {
 		delete(o.tunnels, n)
 	}
 	o.wake()
-}
-
-// Stop stops ovs-vswitchd and takes its datapath away, as a reboot does.
-func (o *OVS) Stop() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.runs = false
-	for n := range o.rules {
-		o.withdraw(n)
-	}
-	o.settle()
-}
-
-// Start starts ovs-vswitchd.
-func (o *OVS) Start() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.runs = true
-	o.row.CurCfg = o.row.NextCfg
-	o.setHWOffload(o.row.HWOffload)
-}
-
-// Settle takes away the rules of ports that are gone.
-func (o *OVS) Settle() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.settle()
-}
-
-func (o *OVS) settle() {
-	for _, id := range o.leaving {
-		_ = o.host.DeleteRule(id)
-	}
-	o.leaving = nil
 }
 
 // SetState says how far the database can be trusted, as when it goes away.
@@ -245,40 +268,4 @@ func vni(name string) uint32 {
 		n = n*31 + uint32(c)
 	}
 	return n & 0xffffff
-}
-
-// offload makes the rules of a port, if ovs-vswitchd runs and may.
-func (o *OVS) offload(name string) {
-	k, can := o.tunnel(name)
-	if !can || !o.runs || o.row.HWOffload != "true" || len(o.rules[name]) > 0 || o.tunnels[name].Type != "vxlan" {
-		return
-	}
-	dev := o.device(k.Port)
-	back := fakenic.Tunnel{Src: k.Dst, Dst: k.Src, Port: k.Port, VNI: k.VNI}
-	rep := o.host.Representor(k.Src)
-	for _, r := range []fakenic.Rule{fakenic.EncapRule(rep, dev, k), fakenic.DecapRule(dev, rep, back)} {
-		if id, _, err := o.host.AddRule(r); err == nil {
-			o.rules[name] = append(o.rules[name], id)
-		}
-	}
-}
-
-// withdraw takes the rules of a port away, or leaves them to linger.
-func (o *OVS) withdraw(name string) {
-	o.leaving = append(o.leaving, o.rules[name]...)
-	delete(o.rules, name)
-	if !o.Linger {
-		o.settle()
-	}
-}
-
-// device returns the index of the tunnel device for a UDP port.
-func (o *OVS) device(port uint16) int {
-	dev, is := o.devs[port]
-	if !is {
-		dev = 1000 + int(port)
-		o.devs[port] = dev
-		o.host.AddVXLAN(fmt.Sprintf("vxlan_sys_%d", port), dev, port, true)
-	}
-	return dev
 }

@@ -200,6 +200,18 @@ func (h *Host) DeleteRule(id FlowID) error {
 	return unix.ENOENT
 }
 
+// Rule tells whether a rule is there, and how many NICs have it in hardware.
+func (h *Host) Rule(id FlowID) (found bool, inHW int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.flows {
+		if f.id == int(id) {
+			return true, len(f.on)
+		}
+	}
+	return false, 0
+}
+
 // DeleteRules deletes the rules of a device with that pref, 0 for all.
 func (h *Host) DeleteRules(dev int, pref uint16) {
 	h.mu.Lock()
@@ -216,6 +228,28 @@ func (h *Host) deleteFlow(f *flow) {
 	for _, p := range f.on {
 		p.countFlow(f, -1)
 	}
+}
+
+// Delete deletes the rules of devices that are in hardware, device by device in
+// their order, as tc.Drain does.
+func (h *Host) Delete(ctx context.Context, ifindexes []int) (deleted int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err = h.Faults.Run("delete rules of "+h.names(ifindexes), func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, dev := range ifindexes {
+			for _, f := range slices.Clone(h.flows) {
+				if f.Dev == dev && len(f.on) > 0 {
+					h.deleteFlow(f)
+					deleted++
+				}
+			}
+		}
+		return nil
+	})
+	return deleted, err
 }
 
 // flowsToWire is mlx5_esw_ipsec_restore_dest_uplink.

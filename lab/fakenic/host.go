@@ -3,9 +3,12 @@
 package fakenic
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"ovs-ipsec-offload/devlink"
@@ -106,6 +109,63 @@ func (h *Host) SetTC(ifindex int, on bool) {
 	l := h.links[ifindex]
 	l.tcOff = !on
 	h.links[ifindex] = l
+}
+
+// Fence turns hw-tc-offload of devices off or on, as devlink.Fence does.
+func (h *Host) Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	label := map[bool]string{true: "unfence ", false: "fence "}[on] + h.names(ifindexes)
+	err = h.Faults.Run(label, func() error {
+		changed, err = h.fence(ifindexes, on)
+		return err
+	})
+	return changed, err
+}
+
+func (h *Host) fence(ifindexes []int, on bool) (changed []int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, i := range ifindexes {
+		p, l := h.pf(i), h.links[i]
+		switch {
+		case p != nil && p.tc != on:
+			if r := p.setTC(on); r != nil {
+				errs = append(errs, &devlink.FenceError{Link: devlink.Link{Ifindex: i, Name: p.name}, On: on})
+				continue
+			}
+		case p == nil && l.pf != nil && l.tcOff == on:
+			l.tcOff = !on
+			h.links[i] = l
+		default:
+			continue
+		}
+		changed = append(changed, i)
+	}
+	return changed, errors.Join(errs...)
+}
+
+// names lists devices for a label.
+func (h *Host) names(ifindexes []int) string {
+	ns := make([]string, len(ifindexes))
+	for i, dev := range ifindexes {
+		ns[i] = h.Name(dev)
+	}
+	return strings.Join(ns, ",")
+}
+
+// DelLink deletes a device that is no PF, with its rules.
+func (h *Host) DelLink(ifindex int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range slices.Clone(h.flows) {
+		if f.Dev == ifindex {
+			h.deleteFlow(f)
+		}
+	}
+	delete(h.links, ifindex)
 }
 
 // AddVXLAN adds a VXLAN device; ours says that it is one of Open vSwitch's.

@@ -160,9 +160,17 @@ func (p *PF) SetESP(on bool) {
 func (p *PF) SetTC(on bool) error {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
+	if r := p.setTC(on); r != nil {
+		return r.errno
+	}
+	return nil
+}
+
+func (p *PF) setTC(on bool) *refusal {
 	if !on && p.uplinkUsers > 0 {
-		p.refused("hw-tc-offload off", &refusal{errno: unix.EINVAL, why: "filters are offloaded"})
-		return unix.EINVAL
+		r := &refusal{errno: unix.EINVAL, why: "filters are offloaded"}
+		p.refused("hw-tc-offload off", r)
+		return r
 	}
 	p.tc = on
 	return nil
