@@ -85,6 +85,44 @@ func (Fence) Set(ctx context.Context, ifindexes []int, on bool) (changed []int, 
 	return changed, errors.Join(errs...)
 }
 
+// Offloading returns those of the devices whose hw-tc-offload is on. A device
+// that is gone is left out.
+func (Fence) Offloading(ctx context.Context, ifindexes []int) ([]int, error) {
+	h, err := handle(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", featureTC, err)
+	}
+	defer h.Close()
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: open ethtool: %w", featureTC, err)
+	}
+	defer e.Close()
+	var on []int
+	for _, i := range ifindexes {
+		is, err := offloading(h, e, i)
+		if err != nil {
+			return on, fmt.Errorf("read %s of device %d: %w", featureTC, i, err)
+		}
+		if is {
+			on = append(on, i)
+		}
+	}
+	return on, nil
+}
+
+func offloading(h *rtnl.Handle, e *ethtool.Ethtool, ifindex int) (bool, error) {
+	l, err := h.LinkByIndex(ifindex)
+	var s ethtool.FeatureState
+	if err == nil {
+		s, err = feature{e, Link{ifindex, l.Attrs().Name}}.state()
+	}
+	if _, gone := errors.AsType[rtnl.LinkNotFoundError](err); gone || errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	return s.Active, err
+}
+
 // switchDevice switches one device, if it is there, and tells whether it did.
 func switchDevice(h *rtnl.Handle, e *ethtool.Ethtool, ifindex int, on bool) (bool, error) {
 	l, err := h.LinkByIndex(ifindex)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -27,8 +29,13 @@ type Outcome struct {
 	NoRoom  []Pair // of Failed: the NIC has no ids left for their SAs
 	// Retired counts the inbound SAs that were deleted, after all that were added, by PF.
 	Retired map[int]int
-	// OpenedCfg is the CurCfg from which on ovs-vswitchd knows that the gate is open.
-	OpenedCfg int64
+	Held    *HoldStatus // flows were taken out of hardware
+	Freed   bool        // a hold was ended
+	// Unrecorded is a hold that could not be written into the database.
+	Unrecorded *ovsdb.Hold
+	// Cfg is the CurCfg from which on ovs-vswitchd knows that it may offload,
+	// when Opened or Freed.
+	Cfg int64
 }
 
 // applier carries out plans. It holds no state between them.
@@ -36,14 +43,14 @@ type applier struct {
 	kernel Kernel
 	ledger Ledger
 	keys   Keys
-	db     Database
 	nic    NIC
 	links  map[int]string // names of the PFs that the plan is for
+	drain  drainer
 }
 
-// newApplier returns the hands of cfg, for a plan for the PFs of those names.
-func newApplier(cfg Config, links map[int]string) applier {
-	return applier{newRetrying(cfg), cfg.Ledger, cfg.Keys, cfg.Database, cfg.NIC, links}
+// newApplier returns the hands of cfg, for a plan for the PFs of facts.
+func newApplier(cfg Config, facts devlink.Facts) applier {
+	return applier{kernel: newRetrying(cfg), ledger: cfg.Ledger, keys: cfg.Keys, nic: cfg.NIC, links: linksOf(facts), drain: newDrainer(cfg)}
 }
 
 // apply carries out a plan wave by wave: steps of one kind that do not depend
@@ -51,13 +58,13 @@ func newApplier(cfg Config, links map[int]string) applier {
 // out of the rest of the plan and undoes the pair's steps so far, newest first;
 // a step of host scope ends the plan. Whatever happens, what is left is blocked
 // by the guards.
-func (a applier) apply(ctx context.Context, plan Plan) Outcome {
-	r := run{applier: a, out: Outcome{Failed: map[Pair]error{}, Refused: map[Pair]xfrm.Op{}, Retired: map[int]int{}}, encrypted: plan.Encrypted}
-	// A wave that was begun is finished, and once keys are reserved so is the
-	// plan: a key that is reserved and not installed is lost.
+func (a applier) apply(ctx context.Context, facts devlink.Facts, plan Plan) Outcome {
+	r := run{applier: a, facts: facts, out: Outcome{Failed: map[Pair]error{}, Refused: map[Pair]xfrm.Op{}, Retired: map[int]int{}}, encrypted: plan.Encrypted}
+	// A wave that was begun is finished, and once keys are reserved or flows held
+	// so is the plan: a key that is reserved and not installed is lost.
 	steady := context.WithoutCancel(ctx)
 	for i := 0; i < len(plan.Steps) && r.out.Host == nil; {
-		if ctx.Err() != nil && !r.reserved {
+		if ctx.Err() != nil && !r.committed {
 			r.out.Host = ctx.Err()
 			break
 		}
@@ -90,10 +97,13 @@ func alike(a, b *Step) bool {
 
 type run struct {
 	applier
-	out  Outcome
-	done []Step // that have an inverse
-	// reserved tells that keys were written into the ledger.
-	reserved bool
+	out   Outcome
+	done  []Step // that have an inverse
+	facts devlink.Facts
+	// committed tells that keys were written into the ledger, or flows held.
+	committed bool
+	// unproven is the drain that was not looked at again since.
+	unproven *Drain
 	// encrypted counts pairs that are; without any there is no use in opening
 	// the gate yet.
 	encrypted int
@@ -109,21 +119,57 @@ func (r *run) wave(ctx context.Context, steps []Step) {
 		r.reserve(ctx, steps)
 	case OpenGate:
 		r.openGate(ctx, &steps[0])
+	case HoldFlows:
+		r.hold(ctx, &steps[0])
+	case FreeFlows:
+		r.free(ctx, &steps[0])
 	default:
 		r.change(ctx, steps)
+		r.prove(ctx)
 	}
+}
+
+func (r *run) hold(ctx context.Context, s *Step) {
+	r.committed = true
+	began := r.drain.now()
+	unrecorded, err := r.drain.hold(ctx, r.facts, s.Drain)
+	r.out.Unrecorded = unrecorded
+	if err == nil {
+		r.unproven = s.Drain
+		r.out.Held = &HoldStatus{Why: s.Drain.Why, At: began, Drained: r.drain.now().Sub(began).Seconds()}
+	}
+	r.settle(s, err)
+}
+
+// prove looks at the hardware once more, after the first object that a drain was for.
+func (r *run) prove(ctx context.Context) {
+	if r.unproven == nil {
+		return
+	}
+	if err := r.drain.proven(ctx, r.facts, r.unproven); err != nil {
+		r.out.Host = errors.Join(r.out.Host, err)
+	}
+	r.unproven = nil
+}
+
+func (r *run) free(ctx context.Context, s *Step) {
+	cfg, err := r.drain.free(ctx, r.facts)
+	if err == nil {
+		r.out.Freed, r.out.Cfg = true, cfg
+	}
+	r.settle(s, err)
 }
 
 func (r *run) openGate(ctx context.Context, s *Step) {
 	if r.encrypted == 0 {
 		return
 	}
-	cfg, err := r.db.SetHWOffload(ctx, "true")
+	cfg, err := r.drain.db.SetHWOffload(ctx, "true")
 	if err != nil {
 		r.out.Gate = &Problem{"GATE_SET", fmt.Sprintf("open the gate: %v", err)}
 		return
 	}
-	r.out.Opened, r.out.OpenedCfg = true, cfg
+	r.out.Opened, r.out.Cfg = true, cfg
 	r.settle(s, nil)
 }
 
@@ -168,7 +214,7 @@ func lets(s *Step) bool {
 
 // reserve writes all keys of a wave into the ledger with one fsync.
 func (r *run) reserve(ctx context.Context, steps []Step) {
-	r.reserved = true
+	r.committed = true
 	err := r.ledger.Reserve(ctx, entries(steps))
 	for i := range steps {
 		r.settle(&steps[i], err)

@@ -233,7 +233,7 @@ func (b Boot) flows(ctx context.Context, s *scene) error {
 
 // apply carries the plan out.
 func (b Boot) apply(ctx context.Context, s *scene, r *BootResult) error {
-	out := applier{kernel: newRetrying(Config{Kernel: b.Kernel})}.apply(ctx, s.plan)
+	out := applier{kernel: newRetrying(Config{Kernel: b.Kernel})}.apply(ctx, s.facts, s.plan)
 	if out.Done > 0 {
 		r.Steps = append(r.Steps, linesOf(s.facts, s.plan)...)
 	}

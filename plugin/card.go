@@ -12,7 +12,25 @@ import (
 // handle, and forgotten with the daemon: a restart asks anew.
 type card struct {
 	strict Strict
+	asked  time.Time // when that was found
 	limit  limit
+}
+
+// strictLasts is how long a card counts as strict without being asked again: the
+// answer may have had another cause.
+const strictLasts = 5 * time.Minute
+
+// isStrict tells whether the card takes no SA while flows are in hardware.
+func (c *card) isStrict(now time.Time) bool {
+	return c.strict == StrictYes && now.Before(c.asked.Add(strictLasts))
+}
+
+// known returns what is known of that, for a refusal to be explained by.
+func (c *card) known(now time.Time) Strict {
+	if c.strict == StrictYes && !c.isStrict(now) {
+		return StrictUnknown
+	}
+	return c.strict
 }
 
 // limit is how many inbound SAs a card has taken and refused. mlx5 in switchdev

@@ -57,7 +57,7 @@ func Cause(op xfrm.Op, err error, ev Evidence) *Problem {
 		return &p
 	case ev.Flows > 0 && table == 0:
 		return problem("NIC_BUSY_FLOWS", "%s makes no IPsec table while flows are in its hardware: %d are, most of them on %s; "+
-			"stop ovs-vswitchd, delete its tunnel devices and start it again once the guards stand", ev.PF, ev.Flows, ev.Holder)
+			"see the problem FLOWS_FIRST of the host", ev.PF, ev.Flows, ev.Holder)
 	case ev.Flows > 0 && isSA && (dir == xfrm.Out || ev.Strict == StrictYes):
 		return problem("NIC_BUSY_STRICT", "the driver of %s takes no SA while flows are in hardware (Linux 6.17.4 and newer), and %d are, most of them on %s: "+
 			"it is tried again and succeeds when they are gone", ev.PF, ev.Flows, ev.Holder)

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -25,8 +27,8 @@ type Config struct {
 	Ledger   Ledger
 	Saved    Store // may be nil: the next boot then knows nothing of this one
 	Gate     Gate
-	// Released is called after the gate was opened, so that OVS can be made to
-	// look at its flows again. It must not wait. May be nil.
+	// Released is called once ovs-vswitchd knows that it may offload, so that it
+	// can be made to look at its flows again. It must not wait. May be nil.
 	Released func()
 
 	Settings    Settings
@@ -34,6 +36,7 @@ type Config struct {
 	AuditEvery  time.Duration // a round is made at least this often
 	Report      bool          // write state into external_ids
 	BootID      string        // of this boot, for reports
+	Parked      bool          // start parked
 	Version     string
 
 	Log *slog.Logger
@@ -49,6 +52,7 @@ type Config struct {
 type Daemon struct {
 	cfg   Config
 	dirty chan struct{}
+	alarm atomic.Bool
 
 	mu       sync.Mutex
 	settings Settings
@@ -57,7 +61,14 @@ type Daemon struct {
 	sight    trouble // the host could not be looked at
 	gate     trouble // the gate could not be opened
 	unwanted map[xfrm.SAID]time.Time
-	streak   int // rounds in a row that changed something
+	hold     holding
+	consent  time.Time // until when the operator's consent to a repair lasts
+	parked   bool
+	seen     *scene // of the last round
+	begun    Round
+	ended    Round
+	rounds   chan struct{} // closed when a round is over
+	streak   int           // rounds in a row that changed something
 	last     Status
 	told     map[string]string // last line logged about a subject
 	keep     keeper
@@ -66,9 +77,20 @@ type Daemon struct {
 
 // New returns a Daemon. Nothing happens until Run.
 func New(cfg Config) *Daemon {
-	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings,
+	if cfg.Pause == nil {
+		cfg.Pause = pause
+	}
+	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
+		hold:  holding{safe: map[string]bool{}},
 		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[string]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
+}
+
+// Alarm asks for a round because something of ours may have gone from the kernel.
+// What stops clear text comes first then, before the rest of the host is looked at.
+func (d *Daemon) Alarm() {
+	d.alarm.Store(true)
+	d.Poke()
 }
 
 // Poke asks for a round; what happened is found by looking.
@@ -118,7 +140,11 @@ func (d *Daemon) Last() Status {
 // round observes, plans, checks and applies once, and returns how long the next
 // round may wait when nothing happens.
 func (d *Daemon) round(ctx context.Context) time.Duration {
-	s, err := d.look(ctx)
+	defer d.over(d.begin())
+	if d.alarm.Swap(false) {
+		d.reflex(ctx)
+	}
+	s, err := d.look(ctx, d.consents())
 	if err != nil {
 		return d.blind(ctx, err)
 	}
@@ -128,6 +154,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		d.gate = trouble{}
 	}
 	d.mu.Unlock()
+	d.purge(s)
 	held := d.waits()
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		held = true
@@ -141,13 +168,43 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	}
 	changed := d.apply(ctx, s, held)
 	if changed {
-		if s2, err := d.look(ctx); err == nil {
+		if s2, err := d.look(ctx, d.consents()); err == nil {
 			s = s2
 		}
 	}
 	d.remember(s)
+	d.protect(s)
 	d.publish(ctx, s)
 	return d.wait(s, changed && len(s.plan.Steps) > 0)
+}
+
+// reflex looks at states and policies only, and at flows where a table is missing,
+// and does at once what stops clear text: it holds flows, puts guards back and
+// takes away what lets out. Everything else is left to the round that follows.
+func (d *Daemon) reflex(ctx context.Context) {
+	d.mu.Lock()
+	last := d.seen
+	d.mu.Unlock()
+	if last == nil {
+		return
+	}
+	s := *last
+	if err := d.observe(ctx, &s); err != nil {
+		d.cfg.Log.Debug("nothing done before the round", "err", err)
+		return
+	}
+	s.plan = MakePlan(s.intent, s.observed)
+	if s.plan.Steps = hostless(&s); len(s.plan.Steps) == 0 {
+		return
+	}
+	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
+	d.cfg.Log.Warn("something of ours was gone: what stops clear text was done first", "steps", d.text(&s, s.plan), "done", out.Done)
+	if out.Host != nil {
+		d.tell("reflex", out.Host.Error())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bookGate(&s, out)
 }
 
 // blind books a round that could not observe.
@@ -196,8 +253,8 @@ func (d *Daemon) forget(plan Plan) {
 	maps.DeleteFunc(d.pairs, func(p Pair, t trouble) bool { return !busy[p] && !now.Before(t.until) })
 }
 
-// apply carries out the plan and books failures. It tells whether anything was
-// done. While the host's steps are held back its trouble stays on the books.
+// apply carries out the plan and books what came of it. It tells whether anything
+// was done. While the host's steps are held back its trouble stays on the books.
 func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	if !held {
 		d.mu.Lock()
@@ -207,7 +264,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	if len(s.plan.Steps) == 0 {
 		return false
 	}
-	out := newApplier(d.cfg, linksOf(s.facts)).apply(ctx, s.plan)
+	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
 	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		for _, line := range d.text(s, s.plan) {
@@ -220,14 +277,22 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.bookPairs(s, &out)
+	shown := d.bookStrict(s)
+	d.bookGate(s, out)
+	return shown || out.Done > 0 || len(out.NoRoom) > 0
+}
+
+func (d *Daemon) applier(facts devlink.Facts) applier {
+	a := newApplier(d.cfg, facts)
+	a.drain.unrecorded = d.unrecorded()
+	return a
+}
+
+// bookPairs books which pairs failed. The caller holds mu.
+func (d *Daemon) bookPairs(s *scene, out *Outcome) {
 	for _, st := range s.plan.Steps {
-		if st.Hosts() {
-			continue
-		}
-		if err := out.Failed[st.Pair]; err != nil {
-			continue
-		}
-		if out.Host == nil {
+		if !st.Hosts() && out.Failed[st.Pair] == nil && out.Host == nil {
 			delete(d.pairs, st.Pair)
 		}
 	}
@@ -239,18 +304,6 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		d.pairs[p] = d.pairs[p].after(d.cfg.Now(), p.String(), err)
 		d.cfg.Log.Error("pair failed", "pair", p.String(), "err", err, "code", problemOf(err).Code, "tries", d.pairs[p].count)
 	}
-	if out.Gate != nil {
-		d.gate = d.gate.after(d.cfg.Now(), "gate", out.Gate)
-		d.cfg.Log.Warn(out.Gate.Error())
-	}
-	if out.Opened {
-		d.gate = trouble{}
-		d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
-		if d.cfg.Released != nil {
-			d.cfg.Released()
-		}
-	}
-	return out.Done > 0 || len(out.NoRoom) > 0
 }
 
 // forgive ends the host's trouble when a round added none to the count it began with.

@@ -81,12 +81,9 @@ func (d *Daemon) evidence(ctx context.Context, ifindex int) (Evidence, error) {
 	}
 	pf := &facts.PFs[i]
 	d.mu.Lock()
-	known := d.cardOf(pf).strict
+	known := d.cardOf(pf).known(d.cfg.Now())
 	d.mu.Unlock()
 	ev := Evidence{PF: pf.Name, Handle: pf.Handle, Mode: pf.EswitchMode, VFs: pf.VFIPsec, Strict: known}
-	if facts.Kernel.AtLeast(6, 17, 4) {
-		ev.Strict = StrictYes
-	}
 	rep, err := d.cfg.Flows.Offloaded(ctx, facts.RuleDevs(*pf))
 	if err == nil {
 		ev.Flows, ev.OnPF, ev.Holder = rep.Total, rep.ByDev[ifindex], holder(rep, facts)
@@ -165,7 +162,7 @@ func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evi
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.cards[ev.Handle]; c != nil {
-		c.strict = ev.Strict
+		c.strict, c.asked = ev.Strict, d.cfg.Now()
 	}
 }
 

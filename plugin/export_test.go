@@ -12,14 +12,20 @@ func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) 
 
 // Look observes and plans, and changes nothing.
 func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
-	s, err := d.look(ctx)
+	s, err := d.look(ctx, d.consents())
 	if err != nil {
 		return Intent{}, Observed{}, Plan{}, err
 	}
 	return s.intent, s.observed, s.plan, nil
 }
 
-// Apply carries out a plan with the hands of cfg.
+// Apply carries out a plan with the hands of cfg, for PFs of those names.
 func Apply(ctx context.Context, cfg Config, p Plan, links map[int]string) Outcome {
-	return newApplier(cfg, links).apply(ctx, p)
+	facts, err := cfg.NIC.Facts(ctx)
+	if err != nil {
+		return Outcome{Host: err}
+	}
+	a := newApplier(cfg, facts)
+	a.links = links
+	return a.apply(ctx, facts, p)
 }

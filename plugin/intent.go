@@ -36,6 +36,11 @@ type PairIntent struct {
 	Problem *Problem // why it is blocked
 }
 
+// ids returns the identities of the pair's inbound and outbound SAs.
+func (pi *PairIntent) ids() (rx, tx xfrm.SAID) {
+	return xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}, xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI}
+}
+
 // PortIntent is what one tunnel port is to get.
 type PortIntent struct {
 	Name     string
@@ -70,6 +75,14 @@ type Intent struct {
 	Named map[xfrm.Fingerprint]bool
 	// OpenGate tells that hw-offload was left to us and is not set yet.
 	OpenGate bool
+	// Retrofit tells that flows which were there before the tables may be taken
+	// out of hardware; Ask that the operator has only to say so.
+	Retrofit, Ask bool
+	// DrainForSAs tells that flows may be taken out of hardware for SAs; Repair
+	// that they may be for whatever they are in the way of.
+	DrainForSAs, Repair bool
+	// Parked tells that nothing of ours may be in a NIC.
+	Parked bool
 }
 
 // Settings are the operator's choices that bear on intent and plan.
@@ -77,7 +90,23 @@ type Settings struct {
 	GateAuto   bool     // set hw-offload when the operator left it unset
 	GuardAuto  bool     // guard every address of a capable PF from the start
 	GuardPorts []uint16 // UDP ports of the automatic guards
+	// Retrofit is what to do with flows that are in hardware before the tables:
+	// nothing, what the operator says by `repair`, or take them out.
+	Retrofit Retrofit
+	// DrainForSAs lets flows be taken out of hardware for SAs where the kernel
+	// takes none beside them.
+	DrainForSAs bool
 }
+
+// Retrofit is a choice of the operator; see Settings.
+type Retrofit string
+
+// The choices.
+const (
+	RetrofitNever Retrofit = "never"
+	RetrofitAsk   Retrofit = "ask"
+	RetrofitAuto  Retrofit = "auto"
+)
 
 // KeyResult is what the key store says about one name.
 type KeyResult struct {
@@ -92,6 +121,9 @@ type Input struct {
 	Sources  map[netip.Addr]netip.Addr // remote to local address, for ports without local_ip
 	Keys     map[string]KeyResult
 	Settings Settings
+	// Consent tells that the operator has asked for the retrofit; Parked that
+	// nothing of ours may be in a NIC.
+	Consent, Parked bool
 	// Installed finds our SAs that stand in the kernel; Spent tells which
 	// outbound keys were installed once already.
 	Installed func(xfrm.SAID) (*xfrm.SA, bool)
@@ -126,7 +158,13 @@ func BuildIntent(in Input) Intent {
 	b.guardAddresses()
 	b.pairs()
 	b.list()
-	b.out.OpenGate = in.Settings.GateAuto && in.Snapshot.Host.HWOffload == ""
+	b.out.OpenGate = in.Settings.GateAuto && in.Snapshot.Host.HWOffload == "" && !in.Parked
+	b.out.Retrofit = in.Consent || in.Settings.Retrofit == RetrofitAuto
+	b.out.Ask, b.out.Repair = in.Settings.Retrofit == RetrofitAsk, in.Consent
+	b.out.DrainForSAs = in.Consent || in.Settings.DrainForSAs
+	if in.Parked {
+		park(&b.out)
+	}
 	return b.out
 }
 

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"maps"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -46,10 +47,11 @@ type model struct {
 	sent     map[xfrm.Fingerprint]bool
 	phase    Phase
 	open     bool
+	flows    map[int]int // in hardware, by PF
 }
 
 func newModel(in Intent, ob Observed, plan Plan) *model {
-	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, kept: plan.Kept, open: ob.GateOpen,
+	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, kept: plan.Kept, open: ob.GateOpen && ob.Holding == "", flows: maps.Clone(ob.Flows),
 		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: users(ob.Policies),
 		reserved: map[xfrm.Fingerprint]bool{}, sent: map[xfrm.Fingerprint]bool{}}
 	for i := range in.Pairs {
@@ -74,6 +76,17 @@ func (m *model) take(i int, s *Step) *Violation {
 	case OpenGate:
 		m.open = true
 		return m.gate(bad)
+	case HoldFlows:
+		m.open = false
+		for _, pf := range s.Drain.PFs {
+			m.flows[pf] = 0
+		}
+		return nil
+	case FreeFlows:
+		if m.open = m.ob.GateOpen; m.open {
+			return m.gate(bad)
+		}
+		return nil
 	}
 	if text := m.foreign(s.Op); text != "" {
 		return bad("I5", "%s", text)
@@ -98,7 +111,15 @@ type complain func(inv, format string, args ...any) *Violation
 
 // gate: I1, no flow may be offloaded without both tables; I2, every pair is safe.
 func (m *model) gate(bad complain) *Violation {
+	for pf := range m.ob.Protected {
+		if r, f := m.refs[pf], m.ob.Foreign[pf]; !m.stuck[pf] && (r.TX+f.TX == 0 || r.RX+f.RX == 0) {
+			return bad("I1", "the gate opens while a table of PF %d, which had it before, is missing", pf)
+		}
+	}
 	for _, g := range m.in.Guards {
+		if m.stuck[g.PF] {
+			continue // as unprotected as it was, and the plan says so
+		}
 		if g.Exposed {
 			return bad("I2", "the gate opens while nothing guards %s in its NIC", g.VTEP)
 		}
@@ -110,7 +131,7 @@ func (m *model) gate(bad complain) *Violation {
 		}
 	}
 	for i := range m.in.Pairs {
-		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.safe(pi) {
+		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.stuck[pi.PF] && !m.safe(pi) {
 			return bad("I2", "the gate opens while %s is neither encrypted nor blocked in hardware", pi.Pair)
 		}
 	}
@@ -170,7 +191,7 @@ func (m *model) addSA(s *Step, bad complain) *Violation {
 func (m *model) first(pf int, d xfrm.Dir, bad complain) *Violation {
 	r := m.refs[pf]
 	r.TX, r.RX = r.TX+m.ob.Foreign[pf].TX, r.RX+m.ob.Foreign[pf].RX
-	if pf != 0 && m.ob.Flows[pf] > 0 && (d == xfrm.Out && r.TX == 0 || d == xfrm.In && r.RX == 0) {
+	if pf != 0 && m.flows[pf] > 0 && (d == xfrm.Out && r.TX == 0 || d == xfrm.In && r.RX == 0) {
 		return bad("I1", "a table of PF %d is made while flows are in hardware", pf)
 	}
 	return nil

@@ -360,7 +360,7 @@ func TestLoopStatusBesideRounds(t *testing.T) {
 				if _, err := l.d.Status(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if _, _, _, err := l.d.Preview(t.Context()); err != nil {
+				if _, _, _, err := l.d.Preview(t.Context(), false); err != nil {
 					t.Error(err)
 				}
 			}

@@ -18,7 +18,8 @@ type Observed struct {
 	// Inbound is the number of inbound SAs, whoever they are of, by PF.
 	Inbound map[int]int
 	// Flows is the number of flow rules in hardware, by PF. A PF that is
-	// missing was not scanned, since its tables stand.
+	// missing was not scanned, since its tables stand and nothing is refused
+	// because of flows.
 	Flows map[int]int
 	// OnPF is the part of Flows that the PF itself holds, without PFs that hold none.
 	OnPF map[int]int
@@ -28,6 +29,18 @@ type Observed struct {
 	Remake map[int]bool
 	// GateOpen tells that OVS may offload: hw-offload is "true".
 	GateOpen bool
+	// Holding is why flows are held back now; "" when they are not.
+	Holding Why
+	// Protected holds PFs whose guards stood earlier in this boot: flows without
+	// tables are then a loss, and not a host that was never protected.
+	Protected map[int]bool
+	// Strict holds PFs that take no SA while a flow is in hardware (Linux 6.18).
+	Strict map[int]bool
+	// Resting tells that flows were held for SAs a moment ago, and that the next
+	// ones have to wait.
+	Resting bool
+	// GaveUp tells that a retrofit was tried and failed too often.
+	GaveUp bool
 	// Held holds pairs that failed and wait for their next try.
 	Held map[Pair]bool
 	// UnwantedFor says how long an SA has not been wanted; RetireAfter is how

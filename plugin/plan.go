@@ -5,6 +5,7 @@ package plugin
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"ovs-ipsec-offload/xfrm"
@@ -14,9 +15,9 @@ import (
 // safe order. It is pure, total and deterministic; a plan made from the result
 // of a plan is empty (I8).
 func MakePlan(in Intent, ob Observed) Plan {
-	p := planner{in: in, ob: ob, now: newView(&ob), open: ob.GateOpen, reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
+	p := planner{in: in, ob: ob, now: newView(&ob), held: ob.Holding != "", flows: maps.Clone(ob.Flows), reqids: map[uint32]bool{}, wanted: make(map[Pair]*PairIntent, len(in.Pairs))}
 	p.plan.Problems = slices.Clone(in.Problems)
-	p.plan.Stuck, p.plan.Kept = map[int]bool{}, map[VTEP]bool{}
+	p.plan.Stuck, p.plan.Kept, p.plan.Deferred = map[int]bool{}, map[VTEP]bool{}, map[Pair]*Problem{}
 	for i := range in.Pairs {
 		p.wanted[in.Pairs[i].Pair] = &in.Pairs[i]
 		if in.Pairs[i].Want == Encrypt && in.Pairs[i].PF != 0 && p.now.fateOf(in.Pairs[i].Pair, in.Pairs[i].PF) == encrypted {
@@ -26,12 +27,17 @@ func MakePlan(in Intent, ob Observed) Plan {
 	for i := range ob.SAs {
 		p.reqids[ob.SAs[i].Reqid] = true
 	}
-	p.stick()
+	p.hold()
 	p.remake()
 	p.anchor()
 	p.block()
+	if in.Parked {
+		p.unload()
+		return p.plan
+	}
 	p.accept()
 	p.send()
+	p.free()
 	p.release()
 	p.retire()
 	return p.plan
@@ -40,8 +46,10 @@ func MakePlan(in Intent, ob Observed) Plan {
 type planner struct {
 	in     Intent
 	ob     Observed
-	now    *view // what stands once the steps so far are carried out
-	open   bool  // flows may be offloaded then
+	now    *view       // what stands once the steps so far are carried out
+	flows  map[int]int // in hardware then
+	open   bool        // flows may be offloaded then
+	held   bool        // flows are held back then
 	wanted map[Pair]*PairIntent
 	reqids map[uint32]bool // taken
 	sends  []sender
@@ -60,6 +68,13 @@ func (p *planner) step(s Step) {
 	switch {
 	case s.Verb == OpenGate:
 		p.open = true
+	case s.Verb == HoldFlows:
+		p.held, p.open = true, false
+		for _, pf := range s.Drain.PFs {
+			p.flows[pf] = 0
+		}
+	case s.Verb == FreeFlows:
+		p.held, p.open = false, p.ob.GateOpen
 	case s.Verb == Change:
 		p.now.change(s.Op)
 	}
@@ -67,27 +82,6 @@ func (p *planner) step(s Step) {
 
 func (p *planner) change(ph Phase, pair Pair, kind xfrm.OpKind, pol *xfrm.Policy) {
 	p.step(Step{Phase: ph, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: kind, Policy: pol}})
-}
-
-// stick finds the PFs that must be left alone: a table is missing and flows are
-// in hardware, so the kernel would refuse the table (EBUSY), and the flows that
-// are there would never use it.
-func (p *planner) stick() {
-	for _, g := range p.in.Guards {
-		if g.PF == 0 || p.plan.Stuck[g.PF] {
-			continue
-		}
-		r, f := p.now.refs[g.PF], p.ob.Foreign[g.PF]
-		if n := p.ob.Flows[g.PF]; n > 0 && (r.TX+f.TX == 0 || r.RX+f.RX == 0) {
-			p.plan.Stuck[g.PF] = true
-			if n := p.ob.OnPF[g.PF]; n > 0 {
-				p.plan.Problems = append(p.plan.Problems, filtersOnPF(fmt.Sprintf("PF %d", g.PF), n))
-			}
-			p.plan.Problems = append(p.plan.Problems, Problem{"FLOWS_FIRST", fmt.Sprintf(
-				"%d flows are in the hardware of PF %d but its IPsec tables are not: the NIC refuses them now and those flows would bypass them, so nothing was changed; "+
-					"start this daemon before ovs-vswitchd, or stop ovs-vswitchd, delete its tunnel devices and restart both", n, g.PF)})
-		}
-	}
 }
 
 // usable tells whether a pair's PF may be touched.
@@ -106,6 +100,9 @@ type anchored struct {
 func (p *planner) anchor() {
 	all := p.anchors()
 	for _, fresh := range []bool{true, false} {
+		if p.in.Parked && !fresh {
+			break // they leave the NIC last
+		}
 		for _, a := range all {
 			now, is := p.now.policies[placeOf(a.pol)]
 			switch {
@@ -166,7 +163,7 @@ func (p *planner) remake() {
 // canRemake tells whether nothing but our guards and bypasses holds the table of
 // pf in direction d, and no flow is or may get into hardware.
 func (p *planner) canRemake(pf int, d xfrm.Dir) bool {
-	if p.ob.GateOpen || p.ob.Flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
+	if p.open || p.flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
 		return false
 	}
 	held := slices.ContainsFunc(p.ob.SAs, func(s xfrm.SA) bool { return s.Offload.Ifindex == pf && s.Dir == d })
@@ -283,7 +280,7 @@ func (p *planner) holdsTable(pf int, d xfrm.Dir) bool {
 func (p *planner) accept() {
 	for i := range p.in.Pairs {
 		pi := &p.in.Pairs[i]
-		if pi.Want != Encrypt || p.ob.Held[pi.Pair] || !p.usable(pi.PF) {
+		if pi.Want != Encrypt || p.ob.Held[pi.Pair] || p.plan.Deferred[pi.Pair] != nil || !p.usable(pi.PF) {
 			continue
 		}
 		s := sender{pi: pi, in: p.sa(pi, xfrm.In), out: p.sa(pi, xfrm.Out)}
@@ -334,17 +331,22 @@ func (p *planner) addSA(ph Phase, pi *PairIntent, s *xfrm.SA) {
 // release opens the gate when it was left to us, tables stand on every PF in
 // use and there is something encrypted to offload.
 func (p *planner) release() {
-	if !p.in.OpenGate || len(p.plan.Stuck) > 0 || len(p.sends) == 0 {
-		return
+	if p.in.OpenGate && len(p.plan.Stuck) == 0 && len(p.sends) > 0 && !p.exposed() {
+		p.step(Step{Phase: Release, Verb: OpenGate})
 	}
+}
+
+// exposed tells whether flows could get into a NIC that cannot guard them, and
+// says whose.
+func (p *planner) exposed() bool {
 	for _, g := range p.in.Guards {
 		if g.Exposed {
 			p.plan.Problems = append(p.plan.Problems, Problem{"GATE_HELD", fmt.Sprintf(
-				"hw-offload is not set: flows of %s would get into a NIC that cannot guard it, and leave in clear text; mend what its ports say, or remove them", g.VTEP)})
-			return
+				"OVS is kept from offloading: flows of %s would get into a NIC that cannot guard it, and leave in clear text; mend what its ports say, or remove them", g.VTEP)})
+			return true
 		}
 	}
-	p.step(Step{Phase: Release, Verb: OpenGate})
+	return false
 }
 
 // retire takes away what nobody wants: allow policy first, then SAs, once they
@@ -357,11 +359,11 @@ func (p *planner) retire() {
 			p.remove(Retire, pair, pol)
 		}
 	}
-	wanted, before, after := WantedSAs(p.in), users(p.ob.Policies), p.now.users()
+	wanted, before, after, changing := WantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
 		_, used := after[s.Reqid]
-		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out ||
+		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out || changing[[2]netip.Addr{s.Src, s.Dst}] ||
 			!p.usable(s.Offload.Ifindex) || p.holdsTable(s.Offload.Ifindex, s.Dir) {
 			continue
 		}
@@ -373,6 +375,18 @@ func (p *planner) retire() {
 		}
 		p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
 	}
+}
+
+// changing returns the addresses of pairs that have not all of their SAs yet: the
+// ones before may still be in use, at the other end too.
+func (p *planner) changing() map[[2]netip.Addr]bool {
+	m := map[[2]netip.Addr]bool{}
+	for i := range p.in.Pairs {
+		if pi := &p.in.Pairs[i]; pi.Want == Encrypt && !p.complete(pi) {
+			m[[2]netip.Addr{pi.Local, pi.Remote}], m[[2]netip.Addr{pi.Remote, pi.Local}] = true, true
+		}
+	}
+	return m
 }
 
 // idle tells whether an allow policy serves nobody and was not blocked already.
@@ -391,8 +405,8 @@ func WantedSAs(in Intent) map[xfrm.SAID]bool {
 	w := make(map[xfrm.SAID]bool, 2*len(in.Pairs))
 	for i := range in.Pairs {
 		if pi := &in.Pairs[i]; pi.Keys.Name != "" && pi.Want == Encrypt {
-			w[xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI}] = true
-			w[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}] = true
+			rx, tx := pi.ids()
+			w[rx], w[tx] = true, true
 		}
 	}
 	return w

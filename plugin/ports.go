@@ -44,6 +44,8 @@ type Holder interface {
 // Gate is what keeps rules out of the NIC without asking OVS. A device that is
 // gone is no error, for nothing can be offloaded on it.
 type Gate interface {
+	// Offloading returns those of the devices whose hw-tc-offload is on.
+	Offloading(ctx context.Context, ifindexes []int) ([]int, error)
 	// Fence turns hw-tc-offload of devices off, so that their NIC takes no new
 	// rules, or on again. Rules in hardware stay there. It goes on after a
 	// failure; changed lists the devices that it switched. A PF that still has

@@ -20,7 +20,7 @@ import (
 func (d *Daemon) publish(ctx context.Context, s *scene) {
 	st := d.status(s)
 	d.mu.Lock()
-	d.last = st
+	d.last, d.seen = st, s
 	d.mu.Unlock()
 	d.tellProblems(st.Problems)
 	if !d.cfg.Report || !s.state.Connected {
@@ -36,7 +36,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 // Status looks at the host now, without changing anything, and returns its
 // status with fresh counters and flow counts.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
-	s, err := d.look(ctx)
+	s, err := d.look(ctx, d.consents())
 	if err != nil {
 		return unseen(d.Last(), d.cfg.Version, d.cfg.Now(), err), nil
 	}
@@ -54,10 +54,10 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	return d.status(s), nil
 }
 
-// Preview returns the plan that a round would apply now, in iproute2's words,
-// and the verdict of the invariants. It changes nothing.
-func (d *Daemon) Preview(ctx context.Context) (steps []string, problems []Problem, verdict error, err error) {
-	s, err := d.look(ctx)
+// Preview returns the plan that a round would apply now, or that a repair would,
+// in iproute2's words, and the verdict of the invariants. It changes nothing.
+func (d *Daemon) Preview(ctx context.Context, repair bool) (steps []string, problems []Problem, verdict error, err error) {
+	s, err := d.look(ctx, repair || d.consents())
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -120,7 +120,7 @@ func (d *Daemon) tellProblems(ps []Problem) {
 // status says how everything stands.
 func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
-	host, gate, pairs := d.host, d.gate, maps.Clone(d.pairs)
+	host, gate, pairs, last := d.host, d.gate, maps.Clone(d.pairs), d.hold.last
 	d.mu.Unlock()
 	b := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts), pairs: pairs, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
@@ -131,8 +131,11 @@ func (d *Daemon) status(s *scene) Status {
 		}
 	}
 	st.PFs, st.Guards, st.Pairs = b.pfs(), b.guards(), b.pairStatus()
+	st.Gate.Last = last
 	st.Ports = b.portStatus(st.Pairs)
-	st.State = summary(st)
+	if st.State = summary(st); s.intent.Parked && len(s.plan.Steps) == 0 && len(st.Problems) == 0 && st.State != Unsafe {
+		st.State = Parked
+	}
 	return st
 }
 
@@ -179,8 +182,16 @@ func (b *statusMaker) host() HostStatus {
 }
 
 func (b *statusMaker) gate(s Settings) GateStatus {
-	g := GateStatus{HWOffload: b.snapshot.Host.HWOffload, Open: b.observed.GateOpen}
+	g := GateStatus{HWOffload: b.snapshot.Host.HWOffload, Open: b.observed.GateOpen && b.observed.Holding == "", Held: b.observed.Holding}
+	if h := b.snapshot.Host.Hold; h != nil {
+		g.Since = &h.Since
+	}
 	switch {
+	case g.Held != "":
+		g.Reason = map[Why]string{
+			WhyRetrofit: "flows were offloaded before the tables stood", WhyLost: "the tables were lost under the flows",
+			WhyStrict: "this kernel takes no SA while flows are in hardware", WhyPark: "the host is parked", WhyRepair: "the operator asked for a repair",
+		}[g.Held] + ": traffic goes by the slow path"
 	case g.Open:
 		g.Reason = "OVS may offload flows"
 	case g.HWOffload != "":
@@ -199,7 +210,7 @@ func (b *statusMaker) pfs() []PFStatus {
 		pf := &b.facts.PFs[i]
 		r, f := b.now.refs[pf.Ifindex], b.observed.Foreign[pf.Ifindex]
 		p := PFStatus{Name: pf.Name, Handle: pf.Handle, Driver: pf.Driver, EswitchMode: pf.EswitchMode, EncapMode: pf.EncapMode,
-			Steering: pf.Steering, TXTable: r.TX+f.TX > 0, RXTable: r.RX+f.RX > 0, OffloadedFlows: b.observed.Flows[pf.Ifindex]}
+			Strict: b.observed.Strict[pf.Ifindex], Steering: pf.Steering, TXTable: r.TX+f.TX > 0, RXTable: r.RX+f.RX > 0, OffloadedFlows: b.observed.Flows[pf.Ifindex]}
 		for j := range b.observed.SAs {
 			if b.observed.SAs[j].Offload.Ifindex == pf.Ifindex {
 				p.SAs++
@@ -264,8 +275,8 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	if pi.Keys.Name != "" {
 		p.Mode = map[xfrm.Mode]string{xfrm.Transport: "transport", xfrm.Tunnel: "tunnel"}[pi.Mode]
 		p.SPIIn, p.SPIOut = spi(pi.Keys.InSPI), spi(pi.Keys.OutSPI)
-		p.In = b.traffic(xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI})
-		p.Out = b.traffic(xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI})
+		rx, tx := pi.ids()
+		p.In, p.Out = b.traffic(rx), b.traffic(tx)
 	}
 	if p.State == "encrypted" {
 		p.Path = b.path(pi)
@@ -293,6 +304,9 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	if b.plan.Stuck[pi.PF] && state != "encrypted" && state != "clear" {
 		return &Problem{"FLOWS_FIRST", "flows of " + b.name(pi.PF) + " were offloaded before its IPsec tables stood: see the problems of the host"}
 	}
+	if why := b.plan.Deferred[pi.Pair]; why != nil {
+		return why
+	}
 	t, failed := b.pairs[pi.Pair]
 	switch {
 	case pi.Problem != nil || !failed && state != "unprotected":
@@ -312,7 +326,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 // exposed tells that flows of a pair that only the host's stack blocks may get
 // into a NIC.
 func (b *statusMaker) exposed(pi *PairIntent) bool {
-	return b.observed.GateOpen && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
+	return b.observed.GateOpen && b.observed.Holding == "" && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
 }
 
 // path tells who encapsulates.

@@ -27,6 +27,7 @@ type rig struct {
 func newRig() *rig {
 	h := fakehost.New()
 	r := &rig{Host: h, cfg: h.Config()}
+	r.cfg.Saved = &shelf{}
 	r.restart()
 	return r
 }

@@ -243,7 +243,7 @@ func cmdOVS(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// settings gate=auto|off guard=auto|tunnels.
+// settings gate=auto|off guard=auto|tunnels retrofit=never|ask|auto strict_sa=drain|wait.
 func cmdSettings(r *rig, args []string, _ io.Writer) error {
 	for _, a := range args {
 		switch a {
@@ -251,6 +251,10 @@ func cmdSettings(r *rig, args []string, _ io.Writer) error {
 			r.cfg.Settings.GateAuto = a == "gate=auto"
 		case "guard=auto", "guard=tunnels":
 			r.cfg.Settings.GuardAuto = a == "guard=auto"
+		case "retrofit=never", "retrofit=ask", "retrofit=auto":
+			r.cfg.Settings.Retrofit = plugin.Retrofit(strings.TrimPrefix(a, "retrofit="))
+		case "strict_sa=drain", "strict_sa=wait":
+			r.cfg.Settings.DrainForSAs = a == "strict_sa=drain"
 		default:
 			return fmt.Errorf("no setting %s", a)
 		}
@@ -324,6 +328,30 @@ func loseGuards(r *rig, address string) error {
 	return nil
 }
 
+// repair, park and unpark are the operator's verbs, with the rounds that follow.
+func cmdRepair(r *rig, _ []string, _ io.Writer) error {
+	r.d.Repair()
+	return r.settle()
+}
+
+func cmdPark(r *rig, _ []string, _ io.Writer) error {
+	r.cfg.Parked = true
+	r.d.Park(true)
+	return r.settle()
+}
+
+func cmdUnpark(r *rig, _ []string, _ io.Writer) error {
+	r.cfg.Parked = false
+	r.d.Park(false)
+	return r.settle()
+}
+
+// alarm makes the next round begin with what stops clear text.
+func cmdAlarm(r *rig, _ []string, _ io.Writer) error {
+	r.d.Alarm()
+	return nil
+}
+
 // restart starts the daemon anew; the kernel keeps what it has.
 func cmdRestart(r *rig, _ []string, _ io.Writer) error {
 	r.restart()
@@ -336,6 +364,7 @@ func cmdReboot(r *rig, _ []string, _ io.Writer) error {
 	r.OVS.Stop()
 	r.FlushStates()
 	r.FlushPolicies()
+	r.cfg.BootID = "boot-2"
 	r.restart()
 	return nil
 }

@@ -39,8 +39,9 @@ func (w *waiting) Error() string {
 // Code is the stable code of a host that waits for its database.
 func (w *waiting) Unwrap() error { return w.err }
 
-// look observes everything and plans.
-func (d *Daemon) look(ctx context.Context) (*scene, error) {
+// look observes everything and plans, as if the operator had asked for a repair
+// when repair is set.
+func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	s := &scene{}
 	s.snapshot, s.state = d.cfg.Database.Current()
 	if !s.state.Known {
@@ -61,7 +62,7 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 		sas[s.observed.SAs[i].ID()] = &s.observed.SAs[i]
 	}
 	s.intent = BuildIntent(Input{
-		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(),
+		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies),
@@ -77,6 +78,15 @@ func (d *Daemon) look(ctx context.Context) (*scene, error) {
 	}
 	s.plan = MakePlan(s.intent, s.observed)
 	return s, nil
+}
+
+// observe refreshes what stands in the kernel, for the intent as it is.
+func (d *Daemon) observe(ctx context.Context, s *scene) error {
+	if err := d.kernelState(ctx, s); err != nil {
+		return err
+	}
+	d.memory(s)
+	return d.flows(ctx, s)
 }
 
 func (d *Daemon) current() Settings {
@@ -194,7 +204,8 @@ func (d *Daemon) flows(ctx context.Context, s *scene) error {
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
 		r, f := now.refs[pf.Ifindex], s.observed.Foreign[pf.Ifindex]
-		if r.TX+f.TX > 0 && r.RX+f.RX > 0 && !s.observed.Remake[pf.Ifindex] {
+		stands := r.TX+f.TX > 0 && r.RX+f.RX > 0
+		if stands && !s.intent.Parked && s.observed.Holding == "" && !s.observed.Remake[pf.Ifindex] && !s.observed.Strict[pf.Ifindex] {
 			continue
 		}
 		n, err := d.flowsOf(ctx, s, pf)
@@ -220,12 +231,14 @@ func (d *Daemon) flowsOf(ctx context.Context, s *scene, pf *devlink.PF) (int, er
 
 // memory adds what only time tells: pairs in back-off and SAs past their use.
 func (d *Daemon) memory(s *scene) {
+	kept := d.Saved()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, ob := d.cfg.Now(), &s.observed
 	ob.GateOpen = strings.EqualFold(s.snapshot.Host.HWOffload, "true") // as OVS reads it (smap_get_bool)
 	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
 	ob.Held, ob.Remake = map[Pair]bool{}, map[int]bool{}
+	d.recall(s, kept)
 	for p, t := range d.pairs {
 		if now.Before(t.until) {
 			ob.Held[p] = true

@@ -12,6 +12,7 @@ const (
 	Waiting  = "waiting"  // for the database
 	Unseen   = "unseen"   // the host cannot be looked at: what is shown is old
 	Degraded = "degraded" // some port or pair has not what it asks for, but is blocked
+	Parked   = "parked"   // nothing of ours is in a NIC, and what asks for IPsec is blocked
 	Unsafe   = "unsafe"   // some traffic that asks for IPsec is neither encrypted nor blocked in hardware
 )
 
@@ -19,7 +20,7 @@ const (
 // of its fields are stable.
 type Status struct {
 	Version  string       `json:"version"`
-	State    string       `json:"state"` // OK, Waiting, Unseen, Degraded or Unsafe
+	State    string       `json:"state"` // OK, Waiting, Unseen, Parked, Degraded or Unsafe
 	At       time.Time    `json:"at"`
 	Host     HostStatus   `json:"host"`
 	Gate     GateStatus   `json:"gate"`
@@ -43,22 +44,30 @@ type GateStatus struct {
 	HWOffload string `json:"hw_offload"` // other_config:hw-offload as it stands, "" when unset
 	Open      bool   `json:"open"`
 	Reason    string `json:"reason"`
+	// Held is why flows are held back now, and since when; Last is the last time
+	// in which they were.
+	Held  Why         `json:"held,omitempty"`
+	Since *time.Time  `json:"held_since,omitempty"`
+	Last  *HoldStatus `json:"last_hold,omitempty"`
 }
 
 // PFStatus tells about one NIC.
 type PFStatus struct {
-	Name           string   `json:"name"`
-	Handle         string   `json:"handle"`
-	Driver         string   `json:"driver"`
-	EswitchMode    string   `json:"eswitch_mode"`
-	EncapMode      string   `json:"encap_mode"`
-	Steering       string   `json:"steering,omitempty"`
-	TXTable        bool     `json:"tx_table"`
-	RXTable        bool     `json:"rx_table"`
-	SAs            int      `json:"sas"`
-	Policies       int      `json:"policies"`
-	OffloadedFlows int      `json:"offloaded_flows"`
-	Notes          []string `json:"notes,omitempty"`
+	Name           string `json:"name"`
+	Handle         string `json:"handle"`
+	Driver         string `json:"driver"`
+	EswitchMode    string `json:"eswitch_mode"`
+	EncapMode      string `json:"encap_mode"`
+	Steering       string `json:"steering,omitempty"`
+	TXTable        bool   `json:"tx_table"`
+	RXTable        bool   `json:"rx_table"`
+	SAs            int    `json:"sas"`
+	Policies       int    `json:"policies"`
+	OffloadedFlows int    `json:"offloaded_flows"`
+	// Strict tells that the kernel takes no SA while flows are in hardware, as
+	// far as it has shown.
+	Strict bool     `json:"strict,omitempty"`
+	Notes  []string `json:"notes,omitempty"`
 }
 
 // GuardState tells where the guard of a VTEP stands.

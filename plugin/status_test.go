@@ -76,7 +76,7 @@ func TestNoKeyAnywhere(t *testing.T) {
 	r.Keys.Make("ab")
 	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"))
 	r.Faults.Set(fakenic.Fault{Nth: 5, Errno: unix.EINVAL, Times: 1})
-	steps, _, _, err := r.d.Preview(t.Context())
+	steps, _, _, err := r.d.Preview(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"strings"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -14,7 +15,8 @@ type Phase uint8
 
 // The phases, in order.
 const (
-	Anchor  Phase = iota + 1 // bypasses and guards: they create the NIC's tables
+	Hold    Phase = iota + 1 // take flows out of hardware, where something is refused while they are there
+	Anchor                   // bypasses and guards: they create the NIC's tables
 	Block                    // stop what must not pass any more
 	Accept                   // inbound SAs and policies
 	Send                     // outbound SAs, then allow policies
@@ -22,7 +24,7 @@ const (
 	Retire                   // take away what nobody wants
 )
 
-var phaseNames = [...]string{"", "anchor", "block", "accept", "send", "release", "retire"}
+var phaseNames = [...]string{"", "hold", "anchor", "block", "accept", "send", "release", "retire"}
 
 // String gives the phase's name in lower case.
 func (p Phase) String() string { return phaseNames[p] }
@@ -32,9 +34,11 @@ type Verb uint8
 
 // The verbs.
 const (
-	Change   Verb = iota + 1 // one XFRM operation
-	Reserve                  // write the outbound key into the ledger
-	OpenGate                 // set other_config:hw-offload=true
+	Change    Verb = iota + 1 // one XFRM operation
+	Reserve                   // write the outbound key into the ledger
+	OpenGate                  // set other_config:hw-offload=true
+	HoldFlows                 // drain the flows of PFs and keep new ones out
+	FreeFlows                 // end what HoldFlows began
 )
 
 // Step is one change, as data: printable, comparable, free of keys. A step of
@@ -46,7 +50,30 @@ type Step struct {
 	Op    xfrm.Op // for Change
 	Keys  KeySet  // for Reserve, and for a Change that adds an SA: where its key is
 	Guard bool    // the op sets up a guard
+	Drain *Drain  // for HoldFlows
 }
+
+// Drain says which flows have to leave the hardware, and why.
+type Drain struct {
+	PFs []int // ifindexes, sorted
+	Why Why
+}
+
+// Why is the reason for which flows are held back.
+type Why string
+
+// The reasons.
+const (
+	WhyRetrofit Why = "retrofit" // they were there before the tables, on a host that was never protected
+	WhyLost     Why = "lost"     // the tables were lost under them: they leave in clear text
+	WhyStrict   Why = "strict"   // this kernel takes no SA while there are any
+	WhyRepair   Why = "repair"   // the operator asked for a repair that they are in the way of
+	WhyPark     Why = "park"     // the operator parked the host
+)
+
+// Fast tells whether the flows leak, so that they are deleted behind OVS's back
+// at once; otherwise OVS is asked to withdraw them.
+func (w Why) Fast() bool { return w == WhyLost }
 
 // Hosts tells whether a failure of the step concerns the whole host.
 func (s Step) Hosts() bool { return s.Pair == Pair{} }
@@ -59,6 +86,8 @@ type Plan struct {
 	Encrypted int
 	// Problems of host scope: why something was left out.
 	Problems []Problem
+	// Deferred holds pairs that have to wait, and says for what.
+	Deferred map[Pair]*Problem
 	// Stuck holds PFs (by ifindex) that must not be touched: flows were
 	// offloaded before their tables stood.
 	Stuck map[int]bool
@@ -89,7 +118,20 @@ func (s Step) Text(name func(ifindex int) string) string {
 		return fmt.Sprintf("# ledger: outbound key of %s (spi 0x%08x) is used from now on", s.Keys.Name, s.Keys.OutSPI)
 	case OpenGate:
 		return "ovs-vsctl set Open_vSwitch . other_config:hw-offload=true"
+	case HoldFlows:
+		return fmt.Sprintf("ovs-vsctl set Open_vSwitch . other_config:flow-limit=0 # and hw-tc-offload off, until no flow is in the hardware of %s (%s)",
+			s.Drain.names(name), s.Drain.Why)
+	case FreeFlows:
+		return "ovs-vsctl remove Open_vSwitch . other_config flow-limit # or as it was, and hw-tc-offload; ovs-appctl revalidator/purge"
 	default:
 		return s.Op.IP(name)
 	}
+}
+
+func (d *Drain) names(name func(int) string) string {
+	ns := make([]string, len(d.PFs))
+	for i, pf := range d.PFs {
+		ns[i] = name(pf)
+	}
+	return strings.Join(ns, ", ")
 }

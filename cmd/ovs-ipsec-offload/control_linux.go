@@ -12,13 +12,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ovs-ipsec-offload/plugin"
 )
 
 // controlSocket is the name of the daemon's socket in its run directory. It
-// speaks HTTP; its paths are "/v1/status" and "/v1/plan", both GET, both JSON.
+// speaks HTTP, with JSON in its answers: GET /v1/status, GET /v1/plan[?repair=1],
+// and POST /v1/repair, /v1/park and /v1/unpark, which wait for what they ask for.
 const controlSocket = "ctl.sock"
 
 // listen makes the control socket, open to its owner only. The instance lock is
@@ -47,19 +49,55 @@ type preview struct {
 // inspector is what the control socket shows of the daemon.
 type inspector interface {
 	Status(ctx context.Context) (plugin.Status, error)
-	Preview(ctx context.Context) (steps []string, problems []plugin.Problem, verdict, err error)
+	Preview(ctx context.Context, repair bool) (steps []string, problems []plugin.Problem, verdict, err error)
+}
+
+// controlled is what the control socket needs of the daemon.
+type controlled interface {
+	inspector
+	operated
+}
+
+// operated is what the control socket has the daemon do.
+type operated interface {
+	Repair() plugin.Round
+	Park(parked bool) plugin.Round
+	Await(ctx context.Context, from plugin.Round, is func(plugin.Status) bool) (plugin.Status, bool)
+}
+
+// outcome is the answer to a request that changes something.
+type outcome struct {
+	Done   bool          `json:"done"` // what was asked for has come about
+	Status plugin.Status `json:"status"`
 }
 
 // serveControl answers on the control socket until ctx ends.
-func serveControl(ctx context.Context, l net.Listener, d inspector) error {
+func serveControl(ctx context.Context, l net.Listener, d controlled, mark parkMark) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		s, err := d.Status(r.Context())
 		answer(w, s, err)
 	})
 	mux.HandleFunc("GET /v1/plan", func(w http.ResponseWriter, r *http.Request) {
-		p, err := previewOf(r.Context(), d)
+		p, err := previewOf(r.Context(), d, r.URL.Query().Get("repair") != "")
 		answer(w, p, err)
+	})
+	mux.HandleFunc("POST /v1/repair", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, await(r.Context(), d, d.Repair(), whole), nil)
+	})
+	mux.HandleFunc("POST /v1/park", func(w http.ResponseWriter, r *http.Request) {
+		if err := mark.set(); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		answer(w, await(r.Context(), d, d.Park(true), parked), nil)
+	})
+	mux.HandleFunc("POST /v1/unpark", func(w http.ResponseWriter, r *http.Request) {
+		if err := mark.remove(); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		answer(w, await(r.Context(), d, d.Park(false), whole), nil)
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -70,8 +108,30 @@ func serveControl(ctx context.Context, l net.Listener, d inspector) error {
 	return nil
 }
 
-func previewOf(ctx context.Context, d inspector) (preview, error) {
-	steps, problems, verdict, err := d.Preview(ctx)
+// await waits until a request has come about, or for operateLimit.
+func await(ctx context.Context, d operated, from plugin.Round, is func(plugin.Status) bool) outcome {
+	ctx, cancel := context.WithTimeout(ctx, operateLimit)
+	defer cancel()
+	s, done := d.Await(ctx, from, is)
+	return outcome{done, s}
+}
+
+// operateLimit is how long a request may take: a drain of 10 s, and what follows.
+const operateLimit = 30 * time.Second
+
+// parked tells whether a host is parked.
+func parked(s plugin.Status) bool { return s.State == plugin.Parked }
+
+// whole tells whether nothing holds flows back and no PF was left alone.
+func whole(s plugin.Status) bool {
+	held := slices.ContainsFunc(s.Problems, func(p plugin.Problem) bool {
+		return slices.Contains([]string{"FLOWS_FIRST", "GUARD_HELD", "TABLES_STALE", "HOLD_TIMEOUT", "HOLD_RACED"}, p.Code)
+	})
+	return s.Gate.Held == "" && s.State != plugin.Parked && s.State != plugin.Unseen && !held
+}
+
+func previewOf(ctx context.Context, d inspector, repair bool) (preview, error) {
+	steps, problems, verdict, err := d.Preview(ctx, repair)
 	p := preview{Steps: steps, Problems: problems}
 	if verdict != nil {
 		p.Verdict = verdict.Error()
@@ -90,12 +150,17 @@ func answer(w http.ResponseWriter, v any, err error) {
 
 // ask fetches a path from the daemon of runDir.
 func ask(ctx context.Context, runDir, path string, into any) error {
+	return request(ctx, http.MethodGet, runDir, path, into)
+}
+
+// request sends a request to the daemon of runDir.
+func request(ctx context.Context, method, runDir, path string, into any) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", filepath.Join(runDir, controlSocket))
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, nil)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,12 +27,20 @@ type daemonSays struct {
 
 func (d daemonSays) Status(context.Context) (plugin.Status, error) { return d.status, d.err }
 
-func (d daemonSays) Preview(context.Context) ([]string, []plugin.Problem, error, error) {
+func (d daemonSays) Preview(context.Context, bool) ([]string, []plugin.Problem, error, error) {
 	return d.steps, nil, d.verdict, d.err
 }
 
+func (d daemonSays) Repair() plugin.Round { return 1 }
+
+func (d daemonSays) Park(bool) plugin.Round { return 1 }
+
+func (d daemonSays) Await(_ context.Context, _ plugin.Round, is func(plugin.Status) bool) (plugin.Status, bool) {
+	return d.status, is(d.status)
+}
+
 // serve answers on a control socket until the test ends and returns its directory.
-func serve(t *testing.T, d inspector) string {
+func serve(t *testing.T, d controlled) string {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := listen(filepath.Join(dir, controlSocket))
@@ -40,7 +49,7 @@ func serve(t *testing.T, d inspector) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serveControl(ctx, l, d) }()
+	go func() { ended <- serveControl(ctx, l, d, parkMark(filepath.Join(dir, "parked"))) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -73,6 +82,19 @@ func TestControlAnswers(t *testing.T) {
 	}
 	if diff := cmp.Diff(preview{Steps: d.steps, Verdict: "I1 broken"}, p); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	var o outcome
+	if err := request(t.Context(), http.MethodPost, dir, "/v1/park", &o); err != nil || o.Done {
+		t.Errorf("park: %+v, %v", o, err)
+	}
+	if is, err := parkMark(filepath.Join(dir, "parked")).stands(); !is || err != nil {
+		t.Errorf("no mark that the host is parked: %v", err)
+	}
+	if err := request(t.Context(), http.MethodPost, dir, "/v1/unpark", &o); err != nil || !o.Done {
+		t.Errorf("unpark: %+v, %v", o, err)
+	}
+	if is, err := parkMark(filepath.Join(dir, "parked")).stands(); is || err != nil {
+		t.Errorf("the mark that the host is parked stays: %v", err)
 	}
 	if err := ask(t.Context(), dir, "/v1/keys", &p); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("unknown path: %v", err)

@@ -30,7 +30,7 @@ func (h *host) follow(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { defer states.Close(); return h.followStates(ctx, states) })
 	g.Go(func() error {
 		defer links.Close()
-		return ended(ctx, links.Run(ctx, func(devlink.Event) { h.daemon.Poke() }))
+		return ended(ctx, links.Run(ctx, func(devlink.Event) { h.daemon.Alarm() }))
 	})
 	g.Go(func() error { h.followKeys(ctx); return nil })
 	return nil
@@ -45,7 +45,7 @@ func (h *host) followStates(ctx context.Context, m *xfrm.Monitor) error {
 		}
 		if e.PortID != h.xfrm.PortID() {
 			h.log.Debug("foreign change", "event", e.Kind.String())
-			h.daemon.Poke()
+			h.daemon.Alarm()
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (h *host) planOnce(ctx context.Context) (preview, error) {
 	for {
 		_, state := h.watch.Current()
 		if state.Known {
-			return previewOf(ctx, h.daemon)
+			return previewOf(ctx, h.daemon, false)
 		}
 		select {
 		case <-h.watch.Changed():

@@ -88,7 +88,7 @@ func (h *host) serve(ctx context.Context, load func() (config.Config, error), le
 	if err != nil {
 		return err
 	}
-	g.Go(func() error { return serveControl(ctx, control, h.daemon) })
+	g.Go(func() error { return serveControl(ctx, control, h.daemon, h.mark) })
 	if err := h.follow(ctx, g); err != nil {
 		_ = control.Close()
 		return err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ func newStatus() *cobra.Command {
 		Long: `Show what the daemon finds on this host now: the state of the host, the gate, the
 NIC's IPsec tables, and every pair and port with the reason why it is as it is.
 
-The first line is the sum: ok, waiting (for the database), degraded (something
+The first line is the sum: ok, waiting (for the database), parked, degraded (something
 is blocked or refused) or unsafe (something that asks for IPsec is neither
 encrypted nor blocked in hardware). The exit code is 0 whatever the state.`,
 		Args: noArgs,
@@ -63,6 +64,9 @@ func printStatus(w io.Writer, s plugin.Status) error {
 	fmt.Fprintf(t, "host\t%s\n", strings.Join(nonEmpty(s.Host.SystemID, prefixed("kernel ", s.Host.Kernel), prefixed("Open vSwitch ", s.Host.OVS)), ", "))
 	fmt.Fprintf(t, "database\t%s\n", s.Host.Database)
 	fmt.Fprintf(t, "gate\t%s (hw-offload %s): %s\n", map[bool]string{true: "open", false: "closed"}[s.Gate.Open], cmp.Or(s.Gate.HWOffload, "unset"), s.Gate.Reason)
+	if l := s.Gate.Last; l != nil {
+		fmt.Fprintf(t, "\tlast held (%s) %s: no flow in hardware after %.3f s, slow path for %.3f s\n", l.Why, l.At.Format(time.DateTime), l.Drained, l.Total)
+	}
 	for _, p := range s.PFs {
 		fmt.Fprintf(t, "nic %s\t%s %s, eswitch %s, encap-mode %s, steering %s\n", p.Name, p.Driver, p.Handle, p.EswitchMode, p.EncapMode, cmp.Or(p.Steering, "default"))
 		fmt.Fprintf(t, "\ttables: TX %s, RX %s; %d SAs, %d policies, %d offloaded flows\n", stands(p.TXTable), stands(p.RXTable), p.SAs, p.Policies, p.OffloadedFlows)

@@ -30,6 +30,7 @@ type host struct {
 	watch  *ovsdb.Watch
 	xfrm   *xfrm.Client
 	daemon *plugin.Daemon
+	mark   parkMark
 }
 
 // newHost connects the core with the edges of this machine.
@@ -42,7 +43,11 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	if err := facts.Kernel.Supported(); err != nil {
 		return nil, &exitError{exitUnsupported, err}
 	}
-	h := &host{cfg: cfg, log: log}
+	h := &host{cfg: cfg, log: log, mark: parkMark(filepath.Join(cfg.StateDir, "parked"))}
+	isParked, err := h.mark.stands()
+	if err != nil {
+		return nil, fmt.Errorf("read whether the host is parked: %w", err)
+	}
 	if h.watch, err = ovsdb.New(ovsdb.Config{Endpoint: cfg.OVSDB, Logger: log}); err != nil {
 		return nil, wrongUse(err)
 	}
@@ -54,7 +59,7 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir),
 		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released,
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
-		BootID: boot, Version: version(), Log: log, Now: time.Now,
+		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
 	return h, nil
 }
@@ -64,7 +69,8 @@ func (h *host) close() error { return h.xfrm.Close() }
 
 // settingsOf picks what bears on intent and plan.
 func settingsOf(c config.Config) plugin.Settings {
-	return plugin.Settings{GateAuto: c.Gate == config.GateAuto, GuardAuto: c.Guard == config.GuardAuto, GuardPorts: c.GuardPorts}
+	return plugin.Settings{GateAuto: c.Gate == config.GateAuto, GuardAuto: c.Guard == config.GuardAuto, GuardPorts: c.GuardPorts,
+		Retrofit: plugin.Retrofit(c.Retrofit), DrainForSAs: c.StrictSA == config.StrictDrain}
 }
 
 // released makes OVS send its flows through the offload once more. The daemon
@@ -96,6 +102,11 @@ type gate struct {
 func (g gate) Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error) {
 	changed, err = g.fence.Set(ctx, ifindexes, on)
 	return changed, coded(err)
+}
+
+// Offloading returns those of the devices whose hw-tc-offload is on.
+func (g gate) Offloading(ctx context.Context, ifindexes []int) ([]int, error) {
+	return g.fence.Offloading(ctx, ifindexes)
 }
 
 // bootID returns the id of this boot (random(4)).

@@ -147,6 +147,26 @@ func (h *Host) fence(ifindexes []int, on bool) (changed []int, err error) {
 	return changed, errors.Join(errs...)
 }
 
+// Offloading returns those of the devices whose hw-tc-offload is on.
+func (h *Host) Offloading(ctx context.Context, ifindexes []int) ([]int, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := h.Faults.Ask("read hw-tc-offload"); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var on []int
+	for _, i := range ifindexes {
+		p, l := h.pf(i), h.links[i]
+		if p != nil && p.tc || p == nil && l.pf != nil && !l.tcOff {
+			on = append(on, i)
+		}
+	}
+	return on, nil
+}
+
 // names lists devices for a label.
 func (h *Host) names(ifindexes []int) string {
 	ns := make([]string, len(ifindexes))

@@ -31,6 +31,9 @@ type Config struct {
 	Guard      Guard
 	GuardPorts []uint16 // UDP ports of the guards that stand from the start
 
+	Retrofit Retrofit
+	StrictSA StrictSA
+
 	RetireAfter time.Duration // how long an SA that no port wants any more is kept
 	AuditEvery  time.Duration // the host is looked at at least this often
 	Report      bool          // write state into external_ids of the database
@@ -63,6 +66,25 @@ const (
 	GuardTunnels Guard = "tunnels" // the local addresses of tunnels that ask for IPsec
 )
 
+// Retrofit is what to do with flows that are in hardware before the tables.
+type Retrofit string
+
+// The choices for Retrofit.
+const (
+	RetrofitNever Retrofit = "never" // leave that NIC alone and say so
+	RetrofitAsk   Retrofit = "ask"   // until the operator says so
+	RetrofitAuto  Retrofit = "auto"  // take them out, make the tables, put them back
+)
+
+// StrictSA is what to do for an SA where the kernel takes none beside flows.
+type StrictSA string
+
+// The choices for StrictSA.
+const (
+	StrictDrain StrictSA = "drain" // take the flows out for a moment
+	StrictWait  StrictSA = "wait"  // wait until there are none, or for the operator
+)
+
 // NeedsRestart returns the names of the settings that differ in next and that a
 // running daemon cannot take over.
 func (c Config) NeedsRestart(next Config) []string {
@@ -90,5 +112,6 @@ func (c Config) NeedsRestart(next Config) []string {
 // Equal tells whether both hold the same settings.
 func (c Config) Equal(o Config) bool {
 	return len(c.NeedsRestart(o)) == 0 && c.LogLevel == o.LogLevel && c.Gate == o.Gate && c.Guard == o.Guard &&
+		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA &&
 		slices.Equal(c.GuardPorts, o.GuardPorts)
 }

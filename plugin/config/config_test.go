@@ -19,7 +19,7 @@ func defaults() Config {
 		OVSDB: "unix:/run/openvswitch/db.sock", StateDir: "/var/lib/ovs-ipsec-offload",
 		RunDir: "/run/ovs-ipsec-offload", KeysDir: "/etc/ovs-ipsec-offload/keys.d",
 		LogLevel: slog.LevelInfo, LogFormat: LogText, Gate: GateAuto, Guard: GuardAuto, GuardPorts: []uint16{4789},
-		RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, Report: true,
+		Retrofit: RetrofitAsk, StrictSA: StrictDrain, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, Report: true,
 	}
 }
 
@@ -64,6 +64,8 @@ log_format: json
 gate: "off"
 guard: tunnels
 guard_ports: [6081, 4789, 4789]
+retrofit: auto
+strict_sa: wait
 retire_after: 1m30s
 audit_every: 5s
 report: false
@@ -71,7 +73,7 @@ report: false
 			*c = Config{
 				OVSDB: "tcp:127.0.0.1:6640", StateDir: "/a", RunDir: "/b", KeysDir: "/c",
 				LogLevel: slog.LevelDebug, LogFormat: LogJSON, Gate: GateOff, Guard: GuardTunnels, GuardPorts: []uint16{4789, 6081},
-				RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second,
+				Retrofit: RetrofitAuto, StrictSA: StrictWait, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second,
 			}
 		}},
 		{"environment over file", "guard: tunnels\ngate: auto", []string{

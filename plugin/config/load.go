@@ -50,6 +50,8 @@ func settings(env map[string]string) []setting {
 		{"gate", "auto", "auto: set other_config:hw-offload if it is unset; off: leave it alone"},
 		{"guard", "auto", "auto: guard every address of a NIC that can offload, from the start; tunnels: only those of tunnels that ask for IPsec"},
 		{"guard_ports", "4789", "UDP ports guarded from the start, with commas between them"},
+		{"retrofit", "ask", "flows that are offloaded before the tables stand: never (leave them), ask (until `ovs-ipsec-offload repair`) or auto (take them out and put them back)"},
+		{"strict_sa", "drain", "for SAs on a kernel that takes none beside offloaded flows: drain (take them out for a moment) or wait"},
 		{"retire_after", "10s", "how long an SA that no port wants any more is kept"},
 		{"audit_every", "30s", "look at the host at least this often"},
 		{"report", "true", "write state into external_ids of the database"},
@@ -183,6 +185,8 @@ type raw struct {
 	Gate        string        `mapstructure:"gate"`
 	Guard       string        `mapstructure:"guard"`
 	GuardPorts  []int         `mapstructure:"guard_ports"`
+	Retrofit    string        `mapstructure:"retrofit"`
+	StrictSA    string        `mapstructure:"strict_sa"`
 	RetireAfter time.Duration `mapstructure:"retire_after"`
 	AuditEvery  time.Duration `mapstructure:"audit_every"`
 	Report      bool          `mapstructure:"report"`
@@ -244,6 +248,7 @@ func (r raw) config() (Config, error) {
 	c := Config{
 		OVSDB: r.OVSDB, StateDir: r.StateDir, RunDir: r.RunDir, KeysDir: r.KeysDir,
 		LogFormat: LogFormat(r.LogFormat), Gate: Gate(r.Gate), Guard: Guard(r.Guard),
+		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA),
 		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, Report: r.Report,
 	}
 	err := errors.Join(
@@ -253,6 +258,8 @@ func (r raw) config() (Config, error) {
 		oneOf("log_format", r.LogFormat, string(LogText), string(LogJSON)),
 		oneOf("gate", r.Gate, string(GateAuto), string(GateOff)),
 		oneOf("guard", r.Guard, string(GuardAuto), string(GuardTunnels)),
+		oneOf("retrofit", r.Retrofit, string(RetrofitNever), string(RetrofitAsk), string(RetrofitAuto)),
+		oneOf("strict_sa", r.StrictSA, string(StrictDrain), string(StrictWait)),
 		ports(r.GuardPorts, &c.GuardPorts),
 		between("retire_after", r.RetireAfter, 0, 24*time.Hour),
 		between("audit_every", r.AuditEvery, time.Second, time.Hour),
