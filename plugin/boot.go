@@ -131,6 +131,10 @@ type BootResult struct {
 	Problems []Problem // that keep guards from standing in their NIC
 }
 
+// bootPoll is how often a host is looked at that says nothing: the kernel does not
+// tell when an eswitch has changed its mode.
+const bootPoll = 500 * time.Millisecond
+
 // Run makes rounds until every guard stands in its NIC. It looks again whenever
 // changed gets a value. When late does, what cannot be put into its NIC goes into
 // the host's stack, and Run ends. An error means that something failed; with
@@ -146,16 +150,16 @@ func (b Boot) Run(ctx context.Context, changed <-chan struct{}, late <-chan time
 		if fatal(err) || last || err == nil && len(r.Problems) == 0 {
 			return r, err
 		}
-		var again <-chan time.Time
+		wait := bootPoll
 		if err != nil {
 			t = t.after(time.Time{}, "boot", err)
-			again = time.After(t.until.Sub(time.Time{}))
+			wait = t.until.Sub(time.Time{})
 		}
 		select {
 		case <-ctx.Done():
 			return r, errors.Join(err, ctx.Err())
 		case <-changed:
-		case <-again:
+		case <-time.After(wait):
 		case <-late:
 			last = true
 		}

@@ -27,6 +27,8 @@ type Config struct {
 	Ledger   Ledger
 	Saved    Store // may be nil: the next boot then knows nothing of this one
 	Gate     Gate
+	// Rivals names others who do the same work on this host. May be nil.
+	Rivals func() []Problem
 	// Released is called once ovs-vswitchd knows that it may offload, so that it
 	// can be made to look at its flows again. It must not wait. May be nil.
 	Released func()

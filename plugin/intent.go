@@ -131,6 +131,8 @@ type Input struct {
 	// Guarded holds the VTEPs that have a guard now, with its PF (0: in the
 	// host's stack only). A guard is never taken away, nor out of its NIC.
 	Guarded map[VTEP]int
+	// Strangers are others who may work on the same pairs.
+	Strangers Strangers
 }
 
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
@@ -519,6 +521,10 @@ func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 	}
 	if k.Problem != nil {
 		return k.Problem
+	}
+	// What stands of ours goes on: taking it away would help nobody.
+	if p := b.Strangers.Of(pi.Pair); p != nil && !b.stands(pi.Pair, k.Set) {
+		return p
 	}
 	return b.claim(pi, k.Set)
 }

@@ -15,6 +15,8 @@ type Observed struct {
 	// Foreign counts the offloaded objects of others, by PF and direction:
 	// they hold the NIC's tables too, but are not ours to count on.
 	Foreign map[int]Refs
+	// Strangers are those of them that may be for pairs of ours.
+	Strangers Strangers
 	// Inbound is the number of inbound SAs, whoever they are of, by PF.
 	Inbound map[int]int
 	// Flows is the number of flow rules in hardware, by PF. A PF that is

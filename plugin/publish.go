@@ -290,6 +290,8 @@ func (b *statusMaker) stateOf(pi *PairIntent) string {
 	switch {
 	case pi.Want == Clear && (f == passes || f == leaks && b.now.fateOf(pi.Pair, 0) != blocked):
 		return "clear"
+	case pi.Want != Clear && b.observed.Strangers.opens(pi.Pair):
+		return "unprotected"
 	case f == encrypted:
 		return "encrypted"
 	case f == leaks && pi.Want != Clear, f == passes, b.exposed(pi):

@@ -200,13 +200,17 @@ func (v *view) guards(g GuardIntent, d xfrm.Dir) bool {
 
 // Batch returns what s asks for in iproute2's words, for "ip -force -batch":
 // bypasses first, then guards. It only adds, so that what stands is never
-// weakened. iproute2 knows offloaded policies from its release 6.2.
+// weakened. Comments give the devlink handle of each NIC. iproute2 knows offloaded
+// policies from its release 6.2.
 func Batch(s saved.State) string {
 	index := func(handle string) int {
 		return 1 + slices.IndexFunc(s.PFs, func(p saved.PF) bool { return p.Handle == handle })
 	}
 	name := func(ifindex int) string { return s.PFs[ifindex-1].Name }
 	var b strings.Builder
+	for _, p := range s.PFs {
+		fmt.Fprintf(&b, "# %s is %s\n", p.Name, p.Handle)
+	}
 	add := func(p *xfrm.Policy) {
 		op := xfrm.Op{Kind: xfrm.AddPolicy, Policy: p}
 		fmt.Fprintln(&b, strings.TrimPrefix(op.IP(name), "ip "))

@@ -73,6 +73,7 @@ func TestRememberGuards(t *testing.T) {
 		t.Errorf("(-want +saved):\n%s", diff)
 	}
 	lines := []string{
+		"# pf0 is " + h,
 		"xfrm policy add src 10.0.0.1/32 dst 10.0.0.3/32 proto udp dport 4789 dir out priority 1870004256 action allow offload packet dev pf0",
 		"xfrm policy add src 10.0.0.3/32 dst 10.0.0.1/32 proto udp dport 4789 dir in priority 1870004256 action allow offload packet dev pf0",
 		"xfrm policy add src 10.0.0.1/32 dst 0.0.0.0/0 proto udp dport 4789 dir out priority 1870069504 action block offload packet dev pf0",

@@ -65,8 +65,11 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies),
+		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers,
 	})
+	if d.cfg.Rivals != nil {
+		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
+	}
 	var wait []Pair
 	s.intent, wait = Admit(s.intent, s.observed.SAs, d.rooms(s))
 	d.memory(s)
@@ -128,6 +131,7 @@ func readKernel(ctx context.Context, k Kernel) (Observed, error) {
 			ob.SAs = append(ob.SAs, sas[i])
 		} else {
 			foreign(sas[i].Offload.Ifindex, sas[i].Dir)
+			ob.Strangers.addSA(&sas[i])
 		}
 	}
 	for i := range policies {
@@ -135,6 +139,7 @@ func readKernel(ctx context.Context, k Kernel) (Observed, error) {
 			ob.Policies = append(ob.Policies, policies[i])
 		} else {
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
+			ob.Strangers.addPolicy(&policies[i])
 		}
 	}
 	return ob, nil

@@ -58,6 +58,9 @@ func run(ctx context.Context, load func() (config.Config, error), stderr io.Writ
 		return err
 	}
 	defer lock.Close()
+	if err := alone(cfg.OVSDB); err != nil {
+		return err
+	}
 	boot, err := bootID()
 	if err != nil {
 		return err
