@@ -22,6 +22,8 @@ type BootInput struct {
 	Policies []xfrm.Policy // ours that stand
 	// Bypasses tells that the saved bypasses are wanted too.
 	Bypasses bool
+	// Parked tells that nothing may be put into a NIC.
+	Parked bool
 	// Anywhere puts a guard whose NIC is not there into the host's stack.
 	Anywhere bool
 }
@@ -51,6 +53,10 @@ func GuardsOnly(in BootInput) (Intent, []Problem) {
 	b.list()
 	if in.Bypasses {
 		b.bypassSaved(in)
+	}
+	if in.Parked {
+		park(&b.out)
+		return b.out, nil
 	}
 	return b.out, waiting
 }
@@ -122,6 +128,7 @@ type Boot struct {
 	Settings Settings
 	Saved    saved.State
 	Bypasses bool // also the saved bypasses
+	Parked   bool // nothing may be put into a NIC
 }
 
 // BootResult is what became of it.
@@ -198,7 +205,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload
 	s.intent, r.Problems = GuardsOnly(BootInput{Facts: s.facts, Settings: b.Settings, Saved: b.Saved,
-		Policies: s.observed.Policies, Bypasses: b.Bypasses, Anywhere: anywhere})
+		Policies: s.observed.Policies, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
 	if err := b.flows(ctx, s); err != nil {
 		return nil, err
 	}

@@ -165,6 +165,19 @@ func TestBootWithoutTheNIC(t *testing.T) {
 	}
 }
 
+func TestBootWhileParked(t *testing.T) {
+	_, b := bootRig(t)
+	b.Parked = true
+	got, err := runBoot(t, b, false)
+	if err != nil || len(got.Problems) != 0 || len(got.Steps) != 4 || len(got.Guards) != 1 || got.Guards[0].Stands != "host" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	again, err := runBoot(t, b, false)
+	if err != nil || len(again.Steps) != 0 {
+		t.Errorf("again: %v, %v", again.Steps, err)
+	}
+}
+
 func TestBootFlowsFirst(t *testing.T) {
 	r := standardRig()
 	r.OVS.Offload("true")

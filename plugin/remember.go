@@ -45,9 +45,10 @@ func (d *Daemon) Saved() saved.State {
 	return s
 }
 
-// remember keeps for the next boot what this round left.
+// remember keeps for the next boot what this round left. A parked host has
+// nothing in its NICs, and keeps what it had there before.
 func (d *Daemon) remember(s *scene) {
-	if d.cfg.Saved == nil {
+	if d.cfg.Saved == nil || s.intent.Parked {
 		return
 	}
 	prev := d.Saved()

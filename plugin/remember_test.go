@@ -172,6 +172,19 @@ func TestRememberForgetsGuardsNobodyWants(t *testing.T) {
 	}
 }
 
+func TestRememberWhileParked(t *testing.T) {
+	r, s := savingRig(t)
+	before := s.state
+	r.d.Park(true)
+	r.mustSettle(t)
+	if !s.state.Equal(before) {
+		t.Errorf("a parked host forgot its guards: %+v", s.state)
+	}
+	if g := r.d.Last().Guards[0]; g.Stands != "host" {
+		t.Errorf("not parked: %+v", g)
+	}
+}
+
 func TestRememberTrouble(t *testing.T) {
 	r, s := savingRig(t)
 	s.saves = errors.New("save guards: no space left on device")

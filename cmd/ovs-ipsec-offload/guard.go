@@ -35,7 +35,7 @@ the time before ovs-vswitchd starts. What stands already stays as it is.
 
 A NIC that is missing or not yet in switchdev mode is waited for, up to
 --timeout. A guard whose NIC did not come by then stands in the host's stack
-only, and the exit code is 1.
+only, and the exit code is 1. On a parked host all of them stand there only.
 
 Exit codes:
   0  every guard stands in its NIC, or there is none to stand

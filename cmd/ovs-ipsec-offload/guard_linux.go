@@ -27,11 +27,15 @@ func newBoot(cfg config.Config, state saved.State) (b plugin.Boot, done func(), 
 			return b, nil, &exitError{exitUnsupported, err}
 		}
 	}
+	parked, err := parkMark(filepath.Join(cfg.StateDir, "parked")).stands()
+	if err != nil {
+		return b, nil, fmt.Errorf("read whether the host is parked: %w", err)
+	}
 	client, err := xfrm.New()
 	if err != nil {
 		return b, nil, err
 	}
-	b = plugin.Boot{Kernel: client, NIC: nic, Flows: tc.Scanner{}, Settings: settingsOf(cfg), Saved: state,
+	b = plugin.Boot{Parked: parked, Kernel: client, NIC: nic, Flows: tc.Scanner{}, Settings: settingsOf(cfg), Saved: state,
 		// A daemon that runs knows better which pairs are plain by now.
 		Bypasses: !daemonRuns(cfg.RunDir)}
 	return b, func() { _ = client.Close() }, nil
