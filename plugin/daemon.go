@@ -32,6 +32,8 @@ type Config struct {
 	// Released is called once ovs-vswitchd knows that it may offload, so that it
 	// can be made to look at its flows again. It must not wait. May be nil.
 	Released func()
+	// Beside runs a long reading beside the rounds; nil: in the round.
+	Beside func(func())
 
 	Settings    Settings
 	RetireAfter time.Duration // how long an SA that nobody wants is kept
@@ -74,6 +76,7 @@ type Daemon struct {
 	last     Status
 	told     map[string]string // last line logged about a subject
 	keep     keeper
+	leak     leakWatch
 	cards    map[string]*card // what NICs have shown, by handle
 }
 
@@ -84,6 +87,7 @@ func New(cfg Config) *Daemon {
 	}
 	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
 		hold:  holding{safe: map[string]bool{}},
+		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
 		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[string]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 }
@@ -156,6 +160,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		d.gate = trouble{}
 	}
 	d.mu.Unlock()
+	d.measure(ctx, s)
 	d.purge(s)
 	held := d.waits()
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
@@ -172,6 +177,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	if changed {
 		if s2, err := d.look(ctx, d.consents()); err == nil {
 			s = s2
+			d.measure(ctx, s)
 		}
 	}
 	d.remember(s)
@@ -357,6 +363,11 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 	}
 	earlier(d.host.until)
 	earlier(d.gate.until)
+	if at := d.leakRound(now, s); at.After(now) {
+		earlier(at)
+	} else {
+		return 0
+	}
 	for _, c := range d.cards {
 		earlier(c.limit.again)
 	}

@@ -96,6 +96,7 @@ type Settings struct {
 	// DrainForSAs lets flows be taken out of hardware for SAs where the kernel
 	// takes none beside them.
 	DrainForSAs bool
+	BlockLeaks  bool // block a pair that leaked
 }
 
 // Retrofit is a choice of the operator; see Settings.
@@ -133,6 +134,8 @@ type Input struct {
 	Guarded map[VTEP]int
 	// Strangers are others who may work on the same pairs.
 	Strangers Strangers
+	// Leaked holds the pairs that stay blocked since they leaked.
+	Leaked map[Pair]LeakBlock
 }
 
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
@@ -477,6 +480,9 @@ func (b *builder) secure(p Pair, g *group) {
 		pi.Problem = first(problemsOf(g.secure[0], nil))
 	} else {
 		pi.Problem = b.fill(&pi, lead)
+		if l, is := b.Leaked[p]; is && l.Keys == lead.Keys && pi.Problem == nil {
+			pi.Problem = &l.Problem
+		}
 	}
 	if pi.Problem == nil {
 		pi.Want = Encrypt

@@ -132,6 +132,9 @@ func (d *Daemon) status(s *scene) Status {
 	}
 	st.PFs, st.Guards, st.Pairs = b.pfs(), b.guards(), b.pairStatus()
 	st.Gate.Last = last
+	d.mu.Lock()
+	d.leak.leakStatus(s, &st)
+	d.mu.Unlock()
 	st.Ports = b.portStatus(st.Pairs)
 	if st.State = summary(st); s.intent.Parked && len(s.plan.Steps) == 0 && len(st.Problems) == 0 && st.State != Unsafe {
 		st.State = Parked
@@ -151,8 +154,11 @@ func summary(st Status) string {
 		}
 	}
 	for _, p := range st.Pairs {
+		if p.Leak != nil && p.Leak.LeakingIn {
+			return Unsafe
+		}
 		switch p.State {
-		case "unprotected":
+		case "unprotected", "leaking":
 			return Unsafe
 		case "blocked":
 			worst = Degraded

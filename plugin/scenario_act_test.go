@@ -99,6 +99,10 @@ func cmdKnob(r *rig, args []string, _ io.Writer) error {
 			k.AfterDecrypt = false
 		case "strict-sa":
 			k.StrictSA = true
+		case "lose-tx-sa":
+			k.LoseTXSA = true
+		case "keep-tx-sa":
+			k.LoseTXSA = false
 		case "no-priority":
 			k.NoPriority = true
 		case "max-rx-sa":
@@ -249,6 +253,8 @@ func cmdSettings(r *rig, args []string, _ io.Writer) error {
 		switch a {
 		case "gate=auto", "gate=off":
 			r.cfg.Settings.GateAuto = a == "gate=auto"
+		case "on-leak=report", "on-leak=block":
+			r.cfg.Settings.BlockLeaks = a == "on-leak=block"
 		case "guard=auto", "guard=tunnels":
 			r.cfg.Settings.GuardAuto = a == "guard=auto"
 		case "retrofit=never", "retrofit=ask", "retrofit=auto":
@@ -381,5 +387,49 @@ func cmdFault(r *rig, args []string, _ io.Writer) error {
 		return fmt.Errorf("fault %v: no such errno or number", args)
 	}
 	r.Faults.Set(fakenic.Fault{Label: strings.Join(args[2:], " "), Errno: errno, Times: times})
+	return nil
+}
+
+// traffic PORT N [in|clear-in] sends N packets of a VM, or has the NIC receive
+// N of the peer, encrypted or in clear text.
+func cmdTraffic(r *rig, args []string, _ io.Writer) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	k, can := r.OVS.Tunnel(args[0])
+	if !can {
+		return fmt.Errorf("%s sends nowhere", args[0])
+	}
+	for range n {
+		switch strings.Join(args[2:], "") {
+		case "":
+			r.SendVF(k)
+		case "clear-in":
+			r.PFs()[0].Receive(fakenic.Tunnel{Src: k.Dst, Dst: k.Src, Port: k.Port, VNI: k.VNI}.Frame())
+		case "in":
+			if err := cmdReceive(r, []string{args[0], "esp"}, io.Discard); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// shadow ADDRESS REMOTE lets a stranger put an allow policy in front of ours.
+func cmdShadow(r *rig, args []string, _ io.Writer) error {
+	p := &xfrm.Policy{Dir: xfrm.Out, Priority: 100, Action: xfrm.Allow, Offload: xfrm.Offload{Ifindex: 4, Packet: true},
+		Sel: xfrm.Selector{Src: netip.MustParsePrefix(args[0] + "/32"), Dst: netip.MustParsePrefix(args[1] + "/32"), Proto: 17}}
+	return r.Do(context.Background(), []xfrm.Op{{Kind: xfrm.AddPolicy, Policy: p}})[0]
+}
+
+// audit lets an audit period pass in small steps, as timers would.
+func cmdAudit(r *rig, _ []string, _ io.Writer) error {
+	for range 20 {
+		r.Clock.Advance(r.cfg.AuditEvery / 20)
+		if err := r.settle(); err != nil {
+			return err
+		}
+	}
 	return nil
 }

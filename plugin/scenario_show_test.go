@@ -79,6 +79,9 @@ func printStatus(out io.Writer, s plugin.Status) {
 		if p.Problem != nil {
 			fmt.Fprintf(out, "  %s: %s\n", p.Problem.Code, p.Problem.Text)
 		}
+		if l := p.Leak; l != nil {
+			fmt.Fprintf(out, "  leaked out %d to %d, in %d\n", l.Out, l.OutAtMost, l.In)
+		}
 	}
 	for _, p := range s.Ports {
 		fmt.Fprintf(out, "port %s: %s\n", p.Name, p.State)

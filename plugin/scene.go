@@ -24,6 +24,7 @@ type scene struct {
 	intent   Intent
 	observed Observed
 	plan     Plan
+	read     Span // when states and policies were read
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -54,9 +55,11 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	for i := range s.facts.PFs {
 		_, s.facts.PFs[i].OVSPort = slices.BinarySearch(s.snapshot.Systems, s.facts.PFs[i].Name)
 	}
+	s.read.From = d.cfg.Now()
 	if err := d.kernelState(ctx, s); err != nil {
 		return nil, err
 	}
+	s.read.To = d.cfg.Now()
 	sas := make(map[xfrm.SAID]*xfrm.SA, len(s.observed.SAs))
 	for i := range s.observed.SAs {
 		sas[s.observed.SAs[i].ID()] = &s.observed.SAs[i]
@@ -65,7 +68,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers,
+		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(),
 	})
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)

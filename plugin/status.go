@@ -68,6 +68,8 @@ type PFStatus struct {
 	// far as it has shown.
 	Strict bool     `json:"strict,omitempty"`
 	Notes  []string `json:"notes,omitempty"`
+
+	Meter *MeterStatus `json:"meter,omitempty"`
 }
 
 // GuardState tells where the guard of a VTEP stands.
@@ -83,7 +85,7 @@ type PairStatus struct {
 	Local   string   `json:"local"`
 	Remote  string   `json:"remote"`
 	Port    uint16   `json:"port"`
-	State   string   `json:"state"` // "encrypted", "blocked", "clear" (by the operator's wish) or "unprotected"
+	State   string   `json:"state"` // "encrypted", "blocked", "clear" (by the operator's wish), "unprotected" or "leaking"
 	Path    string   `json:"path,omitempty"`
 	Mode    string   `json:"mode,omitempty"`
 	PF      string   `json:"pf,omitempty"`
@@ -94,6 +96,8 @@ type PairStatus struct {
 	In      Traffic  `json:"in"`
 	Out     Traffic  `json:"out"`
 	Problem *Problem `json:"problem,omitempty"`
+
+	Leak *LeakStatus `json:"leak,omitempty"`
 }
 
 // Traffic is what an SA's counters say.

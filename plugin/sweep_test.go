@@ -148,14 +148,32 @@ func (r *rig) sound() error {
 	if twice := r.twice(); len(twice) > 0 {
 		return fmt.Errorf("outbound keys installed twice: %v", twice)
 	}
-	return nil
+	return r.wolf()
 }
 
 // end says where a story has come to: what stands in the kernel, and what the
 // daemon thinks of it, but for the number of flows, which it counts only when it
-// has to.
+// has to, and for what leaked on the way.
 func (r *rig) end() []string {
-	return append(r.dump(), strings.Split(flowCount.ReplaceAllString(r.statusText(), ""), "\n")...)
+	lines := strings.Split(flowCount.ReplaceAllString(r.statusText(), ""), "\n")
+	return append(r.dump(), slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  leaked ") })...)
+}
+
+// wolf tells whether more is said to have leaked than the NICs sent in clear text.
+func (r *rig) wolf() error {
+	var said, sent uint64
+	for _, p := range r.d.Last().Pairs {
+		if p.Leak != nil {
+			said += p.Leak.Out
+		}
+	}
+	for _, p := range r.PFs() {
+		sent += uint64(p.Counters().TXClearVXLAN)
+	}
+	if said > sent {
+		return fmt.Errorf("%d packets are said to have leaked, the NICs sent %d in clear text", said, sent)
+	}
+	return nil
 }
 
 var flowCount = regexp.MustCompile(` flows=\d+`)

@@ -70,6 +70,9 @@ func printStatus(w io.Writer, s plugin.Status) error {
 	for _, p := range s.PFs {
 		fmt.Fprintf(t, "nic %s\t%s %s, eswitch %s, encap-mode %s, steering %s\n", p.Name, p.Driver, p.Handle, p.EswitchMode, p.EncapMode, cmp.Or(p.Steering, "default"))
 		fmt.Fprintf(t, "\ttables: TX %s, RX %s; %d SAs, %d policies, %d offloaded flows\n", stands(p.TXTable), stands(p.RXTable), p.SAs, p.Policies, p.OffloadedFlows)
+		if m := p.Meter; m != nil {
+			fmt.Fprintf(t, "\tleak meter: %d into tunnels by flows, %d encrypted in all, %d dropped; %d or more neither\n", m.Encap, m.Encrypted, m.Dropped, m.Leaked)
+		}
 		for _, n := range p.Notes {
 			fmt.Fprintf(t, "\tnote: %s\n", n)
 		}
@@ -99,6 +102,19 @@ func printPairs(w io.Writer, pairs []plugin.PairStatus) {
 			cmp.Or(p.Keys, "-"), cmp.Or(p.SPIIn, "-")+"/"+cmp.Or(p.SPIOut, "-"), p.In.Packets, p.Out.Packets, strings.Join(p.Ports, ","))
 	}
 	_ = t.Flush() // of a terminal or a pipe; the next write tells
+	for _, p := range pairs {
+		printLeak(w, p)
+	}
+}
+
+// printLeak says what leaked of a pair since the daemon started.
+func printLeak(w io.Writer, p plugin.PairStatus) {
+	l := p.Leak
+	if l == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nleaked of %s > %s udp %d, packets: out %d to %d, in %d or more; %s to %s\n", p.Local, p.Remote, p.Port,
+		l.Out, l.OutAtMost, l.In, l.Since.UTC().Format(time.RFC3339), l.Last.UTC().Format(time.RFC3339))
 }
 
 // printPorts prints the ports that have something to say.

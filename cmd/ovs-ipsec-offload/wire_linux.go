@@ -57,7 +57,7 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	h.daemon = plugin.New(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
 		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir),
-		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released,
+		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
@@ -70,7 +70,7 @@ func (h *host) close() error { return h.xfrm.Close() }
 // settingsOf picks what bears on intent and plan.
 func settingsOf(c config.Config) plugin.Settings {
 	return plugin.Settings{GateAuto: c.Gate == config.GateAuto, GuardAuto: c.Guard == config.GuardAuto, GuardPorts: c.GuardPorts,
-		Retrofit: plugin.Retrofit(c.Retrofit), DrainForSAs: c.StrictSA == config.StrictDrain}
+		Retrofit: plugin.Retrofit(c.Retrofit), DrainForSAs: c.StrictSA == config.StrictDrain, BlockLeaks: c.OnLeak == config.LeakBlock}
 }
 
 // released makes OVS send its flows through the offload once more. The daemon

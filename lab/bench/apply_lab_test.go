@@ -67,7 +67,7 @@ func applyOnce(t *testing.T, n int) (time.Duration, []string) {
 	d := plugin.New(plugin.Config{Database: world, Kernel: client, NIC: devlink.NewReader(), Flows: tc.Scanner{}, Keys: world, Ledger: ledger{book},
 		Settings: plugin.Settings{GateAuto: true, GuardAuto: true, GuardPorts: []uint16{4789}}, AuditEvery: time.Hour, RetireAfter: time.Hour,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now})
-	steps, problems, verdict, err := d.Preview(t.Context())
+	steps, problems, verdict, err := d.Preview(t.Context(), false)
 	if err != nil || verdict != nil || len(problems) > 0 {
 		t.Fatal(err, verdict, problems)
 	}

@@ -36,7 +36,8 @@ type Config struct {
 
 	RetireAfter time.Duration // how long an SA that no port wants any more is kept
 	AuditEvery  time.Duration // the host is looked at at least this often
-	Report      bool          // write state into external_ids of the database
+	OnLeak      OnLeak
+	Report      bool // write state into external_ids of the database
 }
 
 // LogFormat is how log lines are written.
@@ -85,6 +86,15 @@ const (
 	StrictWait  StrictSA = "wait"  // wait until there are none, or for the operator
 )
 
+// OnLeak is what becomes of a pair of which clear text leaked.
+type OnLeak string
+
+// The choices for OnLeak.
+const (
+	LeakReport OnLeak = "report" // it is told
+	LeakBlock  OnLeak = "block"  // it is told, and the pair blocked
+)
+
 // NeedsRestart returns the names of the settings that differ in next and that a
 // running daemon cannot take over.
 func (c Config) NeedsRestart(next Config) []string {
@@ -112,6 +122,6 @@ func (c Config) NeedsRestart(next Config) []string {
 // Equal tells whether both hold the same settings.
 func (c Config) Equal(o Config) bool {
 	return len(c.NeedsRestart(o)) == 0 && c.LogLevel == o.LogLevel && c.Gate == o.Gate && c.Guard == o.Guard &&
-		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA &&
+		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA && c.OnLeak == o.OnLeak &&
 		slices.Equal(c.GuardPorts, o.GuardPorts)
 }

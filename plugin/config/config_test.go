@@ -19,7 +19,7 @@ func defaults() Config {
 		OVSDB: "unix:/run/openvswitch/db.sock", StateDir: "/var/lib/ovs-ipsec-offload",
 		RunDir: "/run/ovs-ipsec-offload", KeysDir: "/etc/ovs-ipsec-offload/keys.d",
 		LogLevel: slog.LevelInfo, LogFormat: LogText, Gate: GateAuto, Guard: GuardAuto, GuardPorts: []uint16{4789},
-		Retrofit: RetrofitAsk, StrictSA: StrictDrain, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, Report: true,
+		Retrofit: RetrofitAsk, StrictSA: StrictDrain, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, OnLeak: LeakReport, Report: true,
 	}
 }
 
@@ -68,12 +68,13 @@ retrofit: auto
 strict_sa: wait
 retire_after: 1m30s
 audit_every: 5s
+on_leak: block
 report: false
 `, nil, nil, func(c *Config) {
 			*c = Config{
 				OVSDB: "tcp:127.0.0.1:6640", StateDir: "/a", RunDir: "/b", KeysDir: "/c",
 				LogLevel: slog.LevelDebug, LogFormat: LogJSON, Gate: GateOff, Guard: GuardTunnels, GuardPorts: []uint16{4789, 6081},
-				Retrofit: RetrofitAuto, StrictSA: StrictWait, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second,
+				Retrofit: RetrofitAuto, StrictSA: StrictWait, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
 			}
 		}},
 		{"environment over file", "guard: tunnels\ngate: auto", []string{
@@ -132,6 +133,7 @@ func TestLoadRefusals(t *testing.T) {
 		{"bad endpoint", "ovsdb: /run/db.sock", nil, "ovsdb must be unix:PATH or tcp:HOST:PORT"},
 		{"endpoint without address", "ovsdb: 'unix:'", nil, "ovsdb must be"},
 		{"relative path", "run_dir: run", nil, `run_dir must be an absolute path, not "run"`},
+		{"on_leak", "on_leak: panic", nil, "on_leak must be report or block"},
 		{"too often", "audit_every: 1ms", nil, "audit_every must be between 1s and 1h"},
 		{"negative", "retire_after: -1s", nil, "retire_after must be between"},
 		{"two at once", "gate: x\nguard: y", nil, `gate must be auto or off, not "x"; guard must be auto or tunnels, not "y"`},

@@ -54,6 +54,7 @@ func settings(env map[string]string) []setting {
 		{"strict_sa", "drain", "for SAs on a kernel that takes none beside offloaded flows: drain (take them out for a moment) or wait"},
 		{"retire_after", "10s", "how long an SA that no port wants any more is kept"},
 		{"audit_every", "30s", "look at the host at least this often"},
+		{"on_leak", "report", "report: tell when clear text leaks; block: block the pair too"},
 		{"report", "true", "write state into external_ids of the database"},
 	}
 }
@@ -189,6 +190,7 @@ type raw struct {
 	StrictSA    string        `mapstructure:"strict_sa"`
 	RetireAfter time.Duration `mapstructure:"retire_after"`
 	AuditEvery  time.Duration `mapstructure:"audit_every"`
+	OnLeak      string        `mapstructure:"on_leak"`
 	Report      bool          `mapstructure:"report"`
 }
 
@@ -249,7 +251,7 @@ func (r raw) config() (Config, error) {
 		OVSDB: r.OVSDB, StateDir: r.StateDir, RunDir: r.RunDir, KeysDir: r.KeysDir,
 		LogFormat: LogFormat(r.LogFormat), Gate: Gate(r.Gate), Guard: Guard(r.Guard),
 		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA),
-		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, Report: r.Report,
+		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, OnLeak: OnLeak(r.OnLeak), Report: r.Report,
 	}
 	err := errors.Join(
 		endpoint(r.OVSDB),
@@ -260,6 +262,7 @@ func (r raw) config() (Config, error) {
 		oneOf("guard", r.Guard, string(GuardAuto), string(GuardTunnels)),
 		oneOf("retrofit", r.Retrofit, string(RetrofitNever), string(RetrofitAsk), string(RetrofitAuto)),
 		oneOf("strict_sa", r.StrictSA, string(StrictDrain), string(StrictWait)),
+		oneOf("on_leak", r.OnLeak, string(LeakReport), string(LeakBlock)),
 		ports(r.GuardPorts, &c.GuardPorts),
 		between("retire_after", r.RetireAfter, 0, 24*time.Hour),
 		between("audit_every", r.AuditEvery, time.Second, time.Hour),
