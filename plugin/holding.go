@@ -140,19 +140,26 @@ func (d *Daemon) bookGate(s *scene, out Outcome) {
 		d.cfg.Log.Warn("flows are held back: traffic goes by the slow path", "why", out.Held.Why, "drained_seconds", out.Held.Drained)
 	}
 	if out.Freed {
-		d.bookFreed()
+		d.bookFreed(s.snapshot.Host.Hold)
 	}
 	if out.Opened || out.Freed {
 		h.purge, h.cfg, h.row = true, out.Cfg, s.snapshot.Host.UUID
 	}
 }
 
-func (d *Daemon) bookFreed() {
+// bookFreed books the end of a hold, which may have been begun by a daemon before
+// this one: then rec is all that is known of it. The caller holds mu.
+func (d *Daemon) bookFreed(rec *ovsdb.Hold) {
 	h, now := &d.hold, d.cfg.Now()
-	if h.last == nil {
-		h.last = &HoldStatus{At: now}
+	var last HoldStatus
+	switch {
+	case h.last != nil && h.last.Total == 0:
+		last = *h.last
+	case rec != nil:
+		last = HoldStatus{Why: Why(rec.Why), At: rec.Since}
+	default:
+		last = HoldStatus{At: now}
 	}
-	last := *h.last
 	last.Total = now.Sub(last.At).Seconds()
 	h.last, h.unrecorded, d.consent = &last, nil, time.Time{}
 	if last.Why == WhyStrict {

@@ -67,7 +67,7 @@ func operate(ctx context.Context, cfg config.Config, path, done string, w io.Wri
 		return fmt.Errorf("%s: not within %s; the daemon goes on trying, and `ovs-ipsec-offload status` shows how far it is", filepath.Base(path), operateLimit)
 	}
 	if last := o.Status.Gate.Last; last != nil && path != "/v1/park" {
-		fmt.Fprintf(w, "flows left the hardware within %.3f s; the slow path was used for %.3f s\n", last.Drained, last.Total)
+		fmt.Fprintf(w, "traffic went by the slow path for %.3f s (flows left the hardware within %.3f s)\n", last.Total, last.Drained)
 	}
 	_, err := fmt.Fprintf(w, "%s; state %s\n", done, o.Status.State)
 	return err

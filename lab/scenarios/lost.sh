@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# lab: --timeout 900 --env CONTRACTS
+# lab: --timeout 900
 # Every way in which the NIC's tables or what is in them can be lost while flows
 # are offloaded and traffic passes: what gets out in clear, for how long, and how
 # long it takes until all is well again. The table is that of docs/guarantee.md.
