@@ -56,7 +56,7 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	}
 	h.daemon = plugin.New(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
-		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir),
+		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
 		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
@@ -88,7 +88,7 @@ func (h *host) released() {
 // vswitchd returns the way to ovs-vswitchd, whose files lie beside the socket
 // of the database.
 func (h *host) vswitchd() ovsdb.Vswitchd {
-	return ovsdb.Vswitchd{RunDir: filepath.Dir(strings.TrimPrefix(h.cfg.OVSDB, "unix:"))}
+	return ovsdb.Vswitchd{RunDir: h.runDir()}
 }
 
 // gate keeps rules out of the NICs of this machine.

@@ -30,7 +30,7 @@ say "ovs-monitor-ipsec runs"
 monitor_ipsec
 refused OWNER_RIVAL lab-hv 1 ovs-ipsec-offload run
 must "nothing was touched" test -z "$(lab-hv 1 ip xfrm policy)"
-kill $rival; wait $rival || true
+kill $rival; wait $rival 2>/dev/null || true
 
 say "it is gone; its pid file is not"
 daemon_start 1 --audit-every 1s
@@ -57,6 +57,6 @@ monitor_ipsec
 eventually 10 "status says so" problem_of_host OWNER_RIVAL
 must "vx0 is encrypted all the same" state_is 1 vx0 encrypted
 lab-hv 1 ovs-ipsec-offload status | grep OWNER_RIVAL
-kill $rival; wait $rival || true
+kill $rival; wait $rival 2>/dev/null || true
 eventually 10 "and that it is gone" sh -c "lab-hv 1 ovs-ipsec-offload status --json | jq -e '.state == \"ok\"' >/dev/null"
 no_clear 1
