@@ -4,6 +4,7 @@ package tc
 
 import (
 	"encoding/binary"
+	"iter"
 	"net/netip"
 )
 
@@ -58,6 +59,7 @@ const (
 	tunnelActsSet = 1  // TCA_TUNNEL_KEY_ACT_SET
 
 	statsBasicHW   = 7 // TCA_STATS_BASIC_HW: bytes, and packets in 32 bits
+	statsPad       = 6
 	statsPackets64 = 8 // TCA_STATS_PKT64: follows what does not fit in 32 bits
 )
 
@@ -87,28 +89,47 @@ func appendTunnels(to []TunnelRule, b []byte, dev int) []TunnelRule {
 	}
 	id := RuleID{Ifindex: m.ifindex, Parent: m.parent, Info: m.info, Chain: findUint32(attrs, attrChain), Handle: m.handle}
 	acts, _ := find(options, flowerAct)
+	packets := id.sum(acts)
 	matched := TunnelRule{ID: id, Dev: dev, Src: address(options, flowerEncSrc4, flowerEncSrc6),
-		Dst: address(options, flowerEncDst4, flowerEncDst6), Port: port(options, flowerEncPort)}
-	first := true
-	for {
-		_, act, rest, ok := next(acts)
-		if !ok {
-			return to
-		}
-		acts = rest
+		Dst: address(options, flowerEncDst4, flowerEncDst6), Port: port(options, flowerEncPort), Packets: packets}
+	if matched.Src.IsValid() || matched.Dst.IsValid() {
+		to = append(to, matched)
+	}
+	for _, act := range each(acts) {
 		id.Nth++
-		if first && (matched.Src.IsValid() || matched.Dst.IsValid()) {
-			matched.ID.Cookie = cookie(act)
-			matched.Packets = packetsHW(act)
-			to = append(to, matched)
+		to = appendEncap(to, act, id, dev, packets)
+	}
+	return to
+}
+
+// sum returns the packets that the hardware has counted for a rule, and takes
+// its cookie. Of the actions only some keep count, tunnel_key does not, so it is
+// the largest figure; and Open vSwitch puts its cookie on one of them.
+func (id *RuleID) sum(acts []byte) (packets uint64) {
+	for _, act := range each(acts) {
+		packets = max(packets, packetsHW(act))
+		if c, found := find(act, actCookie); found {
+			copy(id.Cookie[:], c)
 		}
-		first = false
-		to = appendEncap(to, act, id, dev)
+	}
+	return packets
+}
+
+// each lists the payloads of attributes, with their types.
+func each(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for {
+			typ, v, rest, ok := next(b)
+			if !ok || !yield(typ, v) {
+				return
+			}
+			b = rest
+		}
 	}
 }
 
 // appendEncap appends what an action tunnel_key set puts on.
-func appendEncap(to []TunnelRule, act []byte, id RuleID, dev int) []TunnelRule {
+func appendEncap(to []TunnelRule, act []byte, id RuleID, dev int, packets uint64) []TunnelRule {
 	if string(findString(act, actKind)) != "tunnel_key" {
 		return to
 	}
@@ -117,35 +138,25 @@ func appendEncap(to []TunnelRule, act []byte, id RuleID, dev int) []TunnelRule {
 	if len(parms) < tunnelActAt+4 || binary.NativeEndian.Uint32(parms[tunnelActAt:]) != tunnelActsSet {
 		return to
 	}
-	id.Cookie = cookie(act)
 	return append(to, TunnelRule{ID: id, Dev: dev, Encap: true, Src: address(options, tunnelSrc4, tunnelSrc6),
-		Dst: address(options, tunnelDst4, tunnelDst6), Port: port(options, tunnelPort), Packets: packetsHW(act)})
+		Dst: address(options, tunnelDst4, tunnelDst6), Port: port(options, tunnelPort), Packets: packets})
 }
 
 // packetsHW returns the packets that the hardware has counted for an action.
 func packetsHW(act []byte) (n uint64) {
 	stats, _ := find(act, actStats)
 	hardware := false
-	for {
-		typ, v, rest, ok := next(stats)
+	for typ, v := range each(stats) {
 		switch {
-		case !ok:
-			return n
 		case typ == statsBasicHW && len(v) >= 12:
 			n, hardware = uint64(binary.NativeEndian.Uint32(v[8:])), true
 		case typ == statsPackets64 && len(v) >= 8 && hardware:
 			return binary.NativeEndian.Uint64(v)
-		case hardware && typ != 6: // TCA_STATS_PAD
+		case hardware && typ != statsPad:
 			return n
 		}
-		stats = rest
 	}
-}
-
-func cookie(act []byte) (c [16]byte) {
-	v, _ := find(act, actCookie)
-	copy(c[:], v)
-	return c
+	return n
 }
 
 func address(options []byte, v4, v6 uint16) netip.Addr {
