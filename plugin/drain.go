@@ -46,14 +46,14 @@ func newDrainer(cfg Config) drainer {
 // then is returned. Whatever fails, flows stay held: the slow path is blocked or encrypted
 // by the host's stack.
 func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (unrecorded *ovsdb.Hold, err error) {
+	if what.Why.Fast() {
+		// Whatever this gives, it is looked at again below. OVS does not notice
+		// that its rules are gone, so the fence may come a moment later.
+		_, _ = d.gate.Delete(ctx, ruleDevs(facts, pfsOf(facts, what.PFs)))
+	}
 	entry, err := d.entry(ctx, facts, what)
 	if err != nil {
 		return nil, fmt.Errorf("hold flows: %w", err)
-	}
-	if what.Why.Fast() {
-		if _, err := d.press(ctx, facts, pfsOf(facts, what.PFs), true); err != nil {
-			return nil, fmt.Errorf("hold flows: %w", err)
-		}
 	}
 	if _, err := d.db.Hold(ctx, entry); err != nil {
 		if !what.Why.Fast() {

@@ -19,7 +19,23 @@ func (p *planner) hold() {
 	if len(pfs) == 0 {
 		return
 	}
+	if why.Fast() {
+		p.anchorHost()
+	}
 	p.step(Step{Phase: Hold, Verb: HoldFlows, Drain: &Drain{PFs: slices.Sorted(maps.Keys(pfs)), Why: why}})
+}
+
+// anchorHost puts bypasses and guards that are missing into the host's stack,
+// where nothing refuses them: what goes by the slow path while flows leave the
+// hardware is stopped there. The NIC gets them next.
+func (p *planner) anchorHost() {
+	for _, a := range p.anchors() {
+		if _, stands := p.now.policies[placeOf(a.pol)]; !stands {
+			host := *a.pol
+			host.Offload = xfrm.Offload{}
+			p.step(Step{Phase: Hold, Verb: Change, Pair: a.pair, Op: xfrm.Op{Kind: xfrm.AddPolicy, Policy: &host}, Guard: a.pair == Pair{}})
+		}
+	}
 }
 
 // drains returns the PFs whose flows have to leave the hardware now. All reasons

@@ -8,6 +8,7 @@ fail() {
 	printf 'FAIL: %s\n' "$*"
 	for n in 1 2; do
 		[ -s "/tmp/daemon$n.log" ] && { echo "-- daemon on hv$n:"; tail -n 30 "/tmp/daemon$n.log"; }
+		lab-hv "$n" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$n: /"
 		echo "-- nic $n: $(lab-nic "$n" | tr '\n' ' ')"
 	done
 	exit 1
