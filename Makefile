@@ -44,6 +44,7 @@ bench: ## figures of docs/performance.md
 	@hack/setup demo
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./lab/bench
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -p 1 -run '^$$' -bench . -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./tc
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --topology' ./lab/bench/gate
 	@hack/scenario lab/scenarios/memory.sh
 
 lab-shell: ## a shell in a virtual machine with two hypervisors
