@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -56,11 +57,18 @@ func work(ctx context.Context, n int) error {
 		}
 		w.figures, w.start = nil, time.Now()
 		if err := ways[lines.Text()](ctx); err != nil {
-			return fmt.Errorf("%s: %w", lines.Text(), err)
+			return fmt.Errorf("%s: %s: %w\n%s", lines.Text(), strings.Join(w.figures, ", "), err, look())
 		}
 		fmt.Println(strings.Join(w.figures, ", "))
 	}
 	return nil
+}
+
+// look shows what is there when something did not go as it must.
+func look() string {
+	out, err := exec.Command("sh", "-c", "for d in rep0 vxlan_sys_4789; do echo $d; tc filter show dev $d ingress; done; "+
+		"ovs-appctl upcall/show; ovs-appctl dpctl/dump-flows -m; tail -n 20 /var/log/openvswitch/ovs-vswitchd.log").CombinedOutput()
+	return fmt.Sprintf("%s%v", out, err)
 }
 
 func (w *worker) devices(ctx context.Context) error {
