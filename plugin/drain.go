@@ -15,7 +15,7 @@ import (
 )
 
 // Limits of a drain. Open vSwitch withdraws its flows within a second when its
-// flow-limit is 0; what is left then is deleted behind its back.
+// flow-limit is 0; what is left then is taken out for it.
 const (
 	drainPatience = 2 * time.Second
 	drainLimit    = 10 * time.Second
@@ -79,8 +79,8 @@ func (d drainer) entry(ctx context.Context, facts devlink.Facts, what *Drain) (o
 }
 
 // empty fences the devices and waits until no flow is left in hardware. What OVS
-// does not withdraw is deleted behind its back: at once where it leaks or OVS does
-// not run, else after a while.
+// does not withdraw is taken out for it: at once where it leaks or OVS does not run,
+// else after a while.
 func (d drainer) empty(ctx context.Context, facts devlink.Facts, what *Drain) error {
 	began := d.now()
 	fast := what.Why.Fast()
@@ -110,15 +110,15 @@ func (d drainer) empty(ctx context.Context, facts devlink.Facts, what *Drain) er
 	}
 }
 
-// press fences representors, deletes flows if it has to, and returns how many are
+// press fences representors, takes flows out if it has to, and returns how many are
 // left. When there are none it fences the PFs as well, which the driver refuses
 // while tunnel flows are there, and counts again.
 func (d drainer) press(ctx context.Context, facts devlink.Facts, pfs []devlink.PF, remove bool) (int, error) {
 	open := d.fence(ctx, representors(pfs))
 	devs := ruleDevs(facts, pfs)
-	if remove { // also when the fence failed: what is deleted leaks no more
-		if _, err := d.gate.Delete(ctx, devs); err != nil {
-			return 0, errors.Join(open, fmt.Errorf("delete offloaded flows: %w", err))
+	if remove { // also when the fence failed: what is out leaks no more
+		if _, err := d.gate.Evict(ctx, devs); err != nil {
+			return 0, errors.Join(open, fmt.Errorf("take flows out of hardware: %w", err))
 		}
 	}
 	rep, err := d.flows.Offloaded(ctx, devs)

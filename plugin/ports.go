@@ -51,11 +51,11 @@ type Gate interface {
 	// failure; changed lists the devices that it switched. A PF that still has
 	// rules in hardware does not go off: GATE_FENCE_BUSY.
 	Fence(ctx context.Context, ifindexes []int, on bool) (changed []int, err error)
-	// Delete deletes the flower rules in hardware of devices, in the order of
-	// the devices, and returns how many. It goes on after a failure. OVS does
-	// not know of it: once the hold is over it has to be made to look at its
-	// flows (revalidator/purge), or their traffic stays on the slow path.
-	Delete(ctx context.Context, ifindexes []int) (int, error)
+	// Evict takes the flower rules of devices out of the hardware, in the order
+	// of the devices, and returns how many. It goes on after a failure. The
+	// rules stay, in software, and OVS does not put them back by itself: once
+	// the fence is lifted it has to be told revalidator/purge.
+	Evict(ctx context.Context, ifindexes []int) (int, error)
 	// Running tells whether ovs-vswitchd runs: without it nobody withdraws
 	// rules in answer to a hold.
 	Running(ctx context.Context) (bool, error)

@@ -71,8 +71,8 @@ const (
 	WhyPark     Why = "park"     // the operator parked the host
 )
 
-// Fast tells whether the flows leak, so that they are deleted behind OVS's back
-// at once; otherwise OVS is asked to withdraw them.
+// Fast tells whether the flows leak, so that they are taken out of hardware at
+// once; otherwise OVS is asked to withdraw them.
 func (w Why) Fast() bool { return w == WhyLost }
 
 // Hosts tells whether a failure of the step concerns the whole host.

@@ -3,6 +3,7 @@
 package tc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,11 @@ import (
 )
 
 const (
-	// batchSize is how many rules one system call deletes. Their
+	// batchSize is how many rules go with one system call. Their
 	// acknowledgements have to fit into a receive buffer of 208 KiB
 	// (net.core.rmem_default), where each takes about 1 KiB.
 	batchSize = 64
-	// passes bounds how often rules that could not be deleted are looked for again.
+	// passes bounds how often rules that could not be taken out are looked for again.
 	passes = 3
 )
 
@@ -26,39 +27,46 @@ const (
 //
 // It is the fast way, for a leak that has to stop within milliseconds and for
 // rules that an ovs-vswitchd which does not run left behind. The gentle way is
-// flow-limit=0, after which OVS withdraws its rules itself. OVS does not notice
-// a deletion: it keeps the flow in its books, refuses to install it again, and
-// sends its packets through the slow path until the flow was missing from four
-// dumps of the datapath (OVS 3.5), or for ever (before). So ovs-vswitchd has to be told
-// revalidator/purge afterwards. What it does learn anew, such as a flow that
-// was never in hardware, it offloads at once: the devices have to be fenced
+// flow-limit=0, after which OVS withdraws its rules itself.
+//
+// The rules stay, in software: each is replaced by itself with skip_hw. To
+// delete one behind the back of OVS would harm it for as long as ovs-vswitchd
+// runs. It keeps the number of every rule it made, and when it cannot delete the
+// rule of that number it keeps the number still (del_filter_and_ufid_mapping in
+// lib/netdev-offload-tc.c, up to 3.7 at least). The kernel gives the number to
+// the next rule, of another flow, which OVS then deletes in the first one's
+// place; so flows go on to fall out of hardware one by one.
+//
+// OVS does not put back what was taken out before it is told revalidator/purge.
+// But what it learns anew it offloads at once: the devices have to be fenced
 // (hw-tc-offload off) before, or rules come while others go.
 type Drain struct{}
 
-// Delete deletes the flower rules in hardware of the given devices, device by
-// device in their order, at their ingress and egress hooks, in all chains and
-// shared blocks, and returns how many it deleted. A rule that is not in
-// hardware or of another classifier stays. A rule or a device that is gone is
-// no error; when others fail, Delete goes on and gives the reason in the end.
+// Evict takes the flower rules of the given devices out of the hardware, device
+// by device in their order, at their ingress and egress hooks, in all chains and
+// shared blocks, and returns how many it took. Rules of other classifiers stay
+// where they are. A rule or a device that is gone is no error; when others fail,
+// Evict goes on and gives the reason in the end. Only a rule that cannot be in
+// software (skip_sw), or that the kernel does not take back, is deleted.
 //
 // The kernel knows a rule by a number that it gives to another one soon: a rule
-// that OVS puts in the place of one it deletes in the same millisecond goes as
-// well. Behind a fence it was a rule in software, and the purge brings it back.
-func (Drain) Delete(ctx context.Context, ifindexes []int) (deleted int, err error) {
+// that OVS puts in the place of one it deletes in the same millisecond becomes
+// the old one again, until the purge. While OVS is held it puts none.
+func (Drain) Evict(ctx context.Context, ifindexes []int) (taken int, err error) {
 	if len(ifindexes) == 0 {
 		return 0, ctx.Err()
 	}
 	s, err := open(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("delete TC rules: %w", err)
+		return 0, fmt.Errorf("take TC rules out of hardware: %w", err)
 	}
 	defer func() { s.close() }()
-	// A qdisc that goes while its rules are deleted shows as an invalid
-	// argument: whether that was the reason shows in the next pass.
+	// A qdisc that goes meanwhile shows as an invalid argument: whether that
+	// was the reason shows in the next pass.
 	for range passes {
 		var n int
 		n, err = s.drain(ifindexes)
-		deleted += n
+		taken += n
 		if err == nil || ctx.Err() != nil {
 			break
 		}
@@ -68,88 +76,98 @@ func (Drain) Delete(ctx context.Context, ifindexes []int) (deleted int, err erro
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("delete TC rules: %w", s.reason(err))
+		err = fmt.Errorf("take TC rules out of hardware: %w", s.reason(err))
 	}
-	return deleted, err
+	return taken, err
 }
 
-// drain deletes what one look finds.
-func (s *session) drain(ifindexes []int) (deleted int, err error) {
+// drain takes out what one look finds.
+func (s *session) drain(ifindexes []int) (taken int, err error) {
 	qdiscs, err := s.qdiscs()
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
 	for _, p := range inOrder(places(qdiscs, ifindexes), ifindexes) {
-		as, err := s.victims(p.hook)
+		vs, err := s.victims(p.hook)
 		if err != nil {
-			return deleted, fmt.Errorf("list rules of device %v: %w", p.devs, err)
+			return taken, fmt.Errorf("list rules of device %v: %w", p.devs, err)
 		}
-		for batch := range slices.Chunk(as, batchSize) {
-			n, err := s.deleteBatch(p.hook, batch)
-			deleted += n
+		for batch := range slices.Chunk(vs, batchSize) {
+			n, err := s.evict(p.hook, batch)
+			taken += n
 			if err != nil {
 				errs = append(errs, fmt.Errorf("device %v: %w", p.devs, err))
 			}
 			if s.ctx.Err() != nil {
-				return deleted, s.ctx.Err()
+				return taken, s.ctx.Err()
 			}
 		}
 	}
-	return deleted, errors.Join(errs...)
+	return taken, errors.Join(errs...)
 }
 
-// victims lists the flower rules of h that are in hardware; see tally.
+// victims lists the flower rules of h that are in hardware.
 func (s *session) victims(h hook) ([]victim, error) {
-	as, err := s.list(h, true)
-	if errors.Is(err, errNotTerse) || errors.Is(err, unix.EMSGSIZE) {
-		if err = s.renew(); err == nil {
-			as, err = s.list(h, false)
-		}
-	}
-	return as, err
-}
-
-func (s *session) list(h hook, terse bool) ([]victim, error) {
-	var as []victim
-	err := s.dump(unix.RTM_GETTFILTER, h.request(terse), func() { as = nil }, func(b []byte) (bool, error) {
-		if terse {
-			if r, err := decodeRule(b); err != nil || !r.flower {
-				return false, errors.Join(err, errNotTerse)
-			}
-		}
-		a, ok, err := decodeVictim(b)
+	var vs []victim
+	err := s.dump(unix.RTM_GETTFILTER, h.request(false), func() { vs = nil }, func(b []byte) (bool, error) {
+		v, ok, err := decodeVictim(b)
 		if ok {
-			as = append(as, a)
+			vs = append(vs, v)
 		}
 		return err == nil, err
 	})
-	return as, err
+	return vs, err
 }
 
-// deleteBatch deletes rules of h with one system call. Each gets its answer.
-func (s *session) deleteBatch(h hook, as []victim) (deleted int, err error) {
-	requests := make([]netlink.Message, len(as))
-	for i, a := range as {
-		requests[i] = netlink.Message{Header: netlink.Header{Type: unix.RTM_DELTFILTER, Flags: netlink.Request | netlink.Acknowledge}, Data: h.deletion(a)}
+// evict takes rules of h out of the hardware, and deletes those that cannot stay
+// in software.
+func (s *session) evict(h hook, vs []victim) (taken int, err error) {
+	var stay, leave []victim
+	for _, v := range vs {
+		if v.options == nil {
+			leave = append(leave, v)
+		} else {
+			stay = append(stay, v)
+		}
+	}
+	taken, refused, err := s.ask(unix.RTM_NEWTFILTER, stay, h.change)
+	if refused == nil && err != nil {
+		return taken, err
+	}
+	n, _, err := s.ask(unix.RTM_DELTFILTER, append(leave, refused...), h.deletion)
+	return taken + n, err
+}
+
+// ask sends a request for each of vs in one system call, and returns how many
+// were carried out. refused holds those that the kernel refused although their
+// rule is there, and err is its first reason; without refused the socket failed.
+func (s *session) ask(typ netlink.HeaderType, vs []victim, request func(victim) []byte) (done int, refused []victim, err error) {
+	if len(vs) == 0 {
+		return 0, nil, nil
+	}
+	requests := make([]netlink.Message, len(vs))
+	for i, v := range vs {
+		requests[i] = netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | netlink.Acknowledge}, Data: request(v)}
 	}
 	if _, err := s.conn.SendMessages(requests); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	var errs []error
-	for range as {
+	var first error
+	for _, v := range vs { // the kernel answers in order
 		_, err := s.conn.Receive()
 		switch {
 		case err == nil:
-			deleted++
+			done++
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
 		case !answer(err):
-			return deleted, err
-		case len(errs) == 0: // the others have the same cause, as a rule
-			errs = append(errs, err)
+			return done, nil, err
+		default:
+			refused = append(refused, v)
+			first = cmp.Or(first, err)
 		}
 	}
-	return deleted, errors.Join(errs...)
+	return done, refused, first
 }
 
 // answer tells whether err is what the kernel answered to one request, and not

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-func TestDeleteOfNothing(t *testing.T) {
+func TestEvictNothing(t *testing.T) {
 	const lo, absent = 1, 1 << 30
-	if n, err := (Drain{}).Delete(t.Context(), []int{lo, absent}); n != 0 || err != nil {
+	if n, err := (Drain{}).Evict(t.Context(), []int{lo, absent}); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, devs := range [][]int{nil, {lo}} {
-		if _, err := (Drain{}).Delete(ctx, devs); !errors.Is(err, context.Canceled) {
+		if _, err := (Drain{}).Evict(ctx, devs); !errors.Is(err, context.Canceled) {
 			t.Errorf("called off with %v: %v", devs, err)
 		}
 	}

@@ -13,22 +13,33 @@ import (
 )
 
 func TestDecodeVictim(t *testing.T) {
-	const inHW, notInHW = 4, 8
-	want := victim{handle: 5, info: 0x20008}
+	const skipSW, inHW, notInHW, verbose = 2, 4, 8, 16
+	software := filter(t, "flower", 5, 22, 1)
+	_, attrs, _ := decodeTcmsg(software)
+	options, _ := find(attrs, attrOptions)
+	want := victim{handle: 5, info: 0x20008, options: options}
+	lonely := want
+	lonely.options = nil
 	for _, tt := range []struct {
 		name string
 		msg  []byte
-		ok   bool
+		want *victim
 	}{
-		{"flower in hardware", filter(t, "flower", 5, 22, inHW), true},
-		{"flower in software", filter(t, "flower", 5, 22, notInHW), false},
-		{"flower without flags", filter(t, "flower", 5, 0, 0), false},
-		{"head of a priority", filter(t, "flower", 0, 0, 0), false},
-		{"matchall in hardware", filter(t, "matchall", 5, 3, inHW), false},
+		{"flower in hardware", filter(t, "flower", 5, 22, inHW), &want},
+		{"flower in hardware, verbose", filter(t, "flower", 5, 22, inHW|verbose), &want},
+		{"flower in hardware only", filter(t, "flower", 5, 22, inHW|skipSW), &lonely},
+		{"flower in software", filter(t, "flower", 5, 22, notInHW), nil},
+		{"flower without flags", filter(t, "flower", 5, 0, 0), nil},
+		{"head of a priority", filter(t, "flower", 0, 0, 0), nil},
+		{"matchall in hardware", filter(t, "matchall", 5, 3, inHW), nil},
 	} {
-		a, ok, err := decodeVictim(tt.msg)
-		if ok != tt.ok || err != nil || ok && a != want {
-			t.Errorf("%s: %+v, %v, %v", tt.name, a, ok, err)
+		before := bytes.Clone(tt.msg)
+		v, ok, err := decodeVictim(tt.msg)
+		if ok != (tt.want != nil) || err != nil || ok && !cmp.Equal(v, *tt.want, cmp.AllowUnexported(victim{})) {
+			t.Errorf("%s: %+v, %v, %v", tt.name, v, ok, err)
+		}
+		if !bytes.Equal(tt.msg, before) {
+			t.Errorf("%s: the message was written to", tt.name)
 		}
 	}
 	if _, _, err := decodeVictim(nil); err == nil {
@@ -53,14 +64,23 @@ func TestDecodeVictimNeverAll(t *testing.T) {
 	}
 }
 
-func TestDeletion(t *testing.T) {
+func TestRequests(t *testing.T) {
+	v := victim{handle: 5, info: 0x2dd86, chain: 3, options: []byte("twelve bytes")}
 	for _, h := range []hook{{7, parentIngress}, {ifindexBlock, 22}} {
-		want := message(t, tcmsg{ifindex: h.ifindex, handle: 5, parent: h.parent, info: 0x2dd86}, func(ae *netlink.AttributeEncoder) {
-			ae.String(attrKind, "flower")
-			ae.Uint32(unix.TCA_CHAIN, 3)
-		})
-		if got := h.deletion(victim{handle: 5, info: 0x2dd86, chain: 3}); !bytes.Equal(got, want) {
-			t.Errorf("%+v:\n got %x\nwant %x", h, got, want)
+		build := func(options []byte) []byte {
+			return message(t, tcmsg{ifindex: h.ifindex, handle: 5, parent: h.parent, info: 0x2dd86}, func(ae *netlink.AttributeEncoder) {
+				ae.String(attrKind, "flower")
+				ae.Uint32(unix.TCA_CHAIN, 3)
+				if options != nil {
+					ae.Bytes(attrOptions, options)
+				}
+			})
+		}
+		if got, want := h.deletion(v), build(nil); !bytes.Equal(got, want) {
+			t.Errorf("deletion of %+v:\n got %x\nwant %x", h, got, want)
+		}
+		if got, want := h.change(v), build(v.options); !bytes.Equal(got, want) {
+			t.Errorf("change of %+v:\n got %x\nwant %x", h, got, want)
 		}
 	}
 }

@@ -155,20 +155,31 @@ func TestFenceNewRepresentor(t *testing.T) {
 	inHW(t, h, 0)
 }
 
-// OVS does not notice at once what is deleted behind its back.
-func TestDelete(t *testing.T) {
-	for _, again := range []func(*Host){func(h *Host) { h.OVS.Purge() }, func(h *Host) { h.OVS.Notice() }, func(h *Host) { h.OVS.Start() }} {
+// OVS leaves out of hardware what was taken out of it, and offloads what is new.
+func TestEvict(t *testing.T) {
+	for _, again := range []func(*Host){func(h *Host) { h.OVS.Purge() }, func(h *Host) { h.OVS.Start() }, func(h *Host) { hold(t, h); unhold(t, h) }} {
 		h := host(t, true)
-		n, err := h.Delete(t.Context(), []int{rep0})
+		n, err := h.Evict(t.Context(), []int{rep0})
 		if n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
 		h.OVS.SetPort(port("vx1", "10.0.0.3"))
 		h.OVS.Offload("true")
+		h.OVS.Notice()
 		inHW(t, h, 3)
 		again(h)
 		inHW(t, h, 4)
 	}
+}
+
+// A rule that somebody deletes comes back by itself after some dumps.
+func TestNotice(t *testing.T) {
+	h := host(t, true)
+	h.DeleteRules(rep0, 0)
+	h.OVS.Offload("true")
+	inHW(t, h, 1)
+	h.OVS.Notice()
+	inHW(t, h, 2)
 }
 
 // hw-offload is a latch: unset, it stays as it was until ovs-vswitchd is started anew.
@@ -221,7 +232,7 @@ func TestGateFaults(t *testing.T) {
 		"unhold":                func() error { _, err := h.OVS.Unhold(t.Context()); return err },
 		"fence pf0_0,pf0":       func() error { _, err := h.Fence(t.Context(), []int{rep0, pf0}, false); return err },
 		"unfence pf0_0":         func() error { _, err := h.Fence(t.Context(), []int{rep0}, true); return err },
-		"delete rules of pf0_0": func() error { _, err := h.Delete(t.Context(), []int{rep0}); return err },
+		"evict pf0_0":           func() error { _, err := h.Evict(t.Context(), []int{rep0}); return err },
 		"look for ovs-vswitchd": func() error { _, err := h.Running(t.Context()); return err },
 	} {
 		h.Faults.Set(fakenic.Fault{Label: label, Errno: unix.EIO})

@@ -230,26 +230,38 @@ func (h *Host) deleteFlow(f *flow) {
 	}
 }
 
-// Delete deletes the rules of devices that are in hardware, device by device in
-// their order, as tc.Drain does.
-func (h *Host) Delete(ctx context.Context, ifindexes []int) (deleted int, err error) {
+// Evict takes the rules of devices out of the hardware, device by device in their
+// order, as tc.Drain does: those that may stay in software.
+func (h *Host) Evict(ctx context.Context, ifindexes []int) (taken int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	err = h.Faults.Run("delete rules of "+h.names(ifindexes), func() error {
+	err = h.Faults.Run("evict "+h.names(ifindexes), func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, dev := range ifindexes {
 			for _, f := range slices.Clone(h.flows) {
 				if f.Dev == dev && len(f.on) > 0 {
-					h.deleteFlow(f)
-					deleted++
+					h.evict(f)
+					taken++
 				}
 			}
 		}
 		return nil
 	})
-	return deleted, err
+	return taken, err
+}
+
+// evict is a change of a rule to skip_hw.
+func (h *Host) evict(f *flow) {
+	if f.SkipSW {
+		h.deleteFlow(f)
+		return
+	}
+	for _, p := range f.on {
+		p.countFlow(f, -1)
+	}
+	f.on, f.ipsec = nil, false
 }
 
 // flowsToWire is mlx5_esw_ipsec_restore_dest_uplink.

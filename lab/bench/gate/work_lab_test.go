@@ -47,7 +47,11 @@ func work(ctx context.Context, n int) error {
 	go func() { db.Run(ctx); close(done) }()
 	defer func() { stop(); <-done }()
 	w := &worker{flows: 2 * n, db: db, ovs: ovsdb.Vswitchd{RunDir: "/run/openvswitch"}}
-	ways := map[string]func(context.Context) error{"hold": w.hold, "delete": w.delete, "unfenced": w.unfenced, "both": w.both}
+	err = until("the database", func() (bool, error) { _, s := db.Current(); return s.Connected, nil })
+	if err != nil {
+		return err
+	}
+	ways := map[string]func(context.Context) error{"hold": w.hold, "evict": w.evict, "unfenced": w.unfenced, "both": w.both}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err := w.devices(ctx); err != nil {
 			return err
@@ -198,9 +202,9 @@ func (w *worker) release(ctx context.Context) error {
 	return w.back(ctx)
 }
 
-// delete is the fast way: behind a fence, encap rules first.
-func (w *worker) delete(ctx context.Context) error {
-	if err := w.fenceAndDelete(ctx); err != nil {
+// evict is the fast way: behind a fence, encap rules first.
+func (w *worker) evict(ctx context.Context) error {
+	if err := w.fenceAndEvict(ctx); err != nil {
 		return err
 	}
 	if err := w.come(ctx, "came back behind the fence"); err != nil {
@@ -216,7 +220,7 @@ func (w *worker) delete(ctx context.Context) error {
 	return w.back(ctx)
 }
 
-func (w *worker) fenceAndDelete(ctx context.Context) error {
+func (w *worker) fenceAndEvict(ctx context.Context) error {
 	if _, err := (devlink.Fence{}).Set(ctx, w.reps, false); err != nil {
 		return err
 	}
@@ -240,12 +244,12 @@ func (w *worker) fenceAndDelete(ctx context.Context) error {
 }
 
 func (w *worker) drain(ctx context.Context, what string, devs []int) error {
-	n, err := tc.Drain{}.Delete(ctx, devs)
-	w.note(fmt.Sprintf("%d %s rules deleted", n, what))
+	n, err := tc.Drain{}.Evict(ctx, devs)
+	w.note(fmt.Sprintf("%d %s rules out", n, what))
 	return err
 }
 
-// unfenced deletes without a fence, to see what OVS does then.
+// unfenced evicts without a fence, to see what OVS does then.
 func (w *worker) unfenced(ctx context.Context) error {
 	if err := w.drain(ctx, "encap", w.reps); err != nil {
 		return err
@@ -259,9 +263,9 @@ func (w *worker) unfenced(ctx context.Context) error {
 	return w.back(ctx)
 }
 
-// both deletes behind a fence and holds: nothing is left to OVS's memory.
+// both evicts behind a fence, and holds: what a leak calls for.
 func (w *worker) both(ctx context.Context) error {
-	if err := w.fenceAndDelete(ctx); err != nil {
+	if err := w.fenceAndEvict(ctx); err != nil {
 		return err
 	}
 	cfg, err := w.db.Hold(ctx, ovsdb.Hold{Why: "bench", Since: time.Now(), Boot: "bench"})
