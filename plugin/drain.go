@@ -48,8 +48,8 @@ func newDrainer(cfg Config) drainer {
 func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (unrecorded *ovsdb.Hold, err error) {
 	if what.Why.Fast() {
 		// Whatever this gives, it is looked at again below. OVS does not notice
-		// that its rules are gone, so the fence may come a moment later.
-		_, _ = d.gate.Delete(ctx, ruleDevs(facts, pfsOf(facts, what.PFs)))
+		// that its rules are out, so the fence may come a moment later.
+		_, _ = d.gate.Evict(ctx, ruleDevs(facts, pfsOf(facts, what.PFs)))
 	}
 	entry, err := d.entry(ctx, facts, what)
 	if err != nil {
