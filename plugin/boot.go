@@ -20,6 +20,8 @@ type BootInput struct {
 	Settings Settings
 	Saved    saved.State
 	Policies []xfrm.Policy // ours that stand
+	// Poor holds the PFs that have shown to have no policy priorities.
+	Poor map[int]bool
 	// Bypasses tells that the saved bypasses are wanted too.
 	Bypasses bool
 	// Parked tells that nothing may be put into a NIC.
@@ -43,8 +45,10 @@ func GuardsOnly(in BootInput) (Intent, []Problem) {
 	for i := range facts.PFs {
 		facts.PFs[i].Up = true
 	}
-	b := builder{Input: Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies)},
+	b := builder{Input: Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies), Poor: in.Poor},
 		guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}}
+	b.poor()
+	b.out.Problems = nil // they keep no guard from standing
 	for v := range b.Guarded {
 		b.guard(v)
 	}
@@ -73,6 +77,9 @@ func (b *builder) guardSaved(in BootInput) (waiting []Problem) {
 		}
 		home, _ := in.Saved.PF(g.PF)
 		pf, why := b.savedPF(home)
+		if b.Poor[pf] {
+			pf = 0 // no guard can stand in it
+		}
 		_, stands := b.Guarded[v]
 		if why == "" || in.Anywhere || stands {
 			b.guards[v] = pf
@@ -129,6 +136,8 @@ type Boot struct {
 	Saved    saved.State
 	Bypasses bool // also the saved bypasses
 	Parked   bool // nothing may be put into a NIC
+
+	poor map[int]bool // PFs that have shown to have no policy priorities
 }
 
 // BootResult is what became of it.
@@ -149,6 +158,7 @@ const bootPoll = 500 * time.Millisecond
 func (b Boot) Run(ctx context.Context, changed <-chan struct{}, late <-chan time.Time) (BootResult, error) {
 	var r BootResult
 	var t trouble
+	b.poor = map[int]bool{}
 	for last := false; ; {
 		s, err := b.look(ctx, last, &r)
 		if err == nil && len(s.plan.Steps) > 0 {
@@ -205,7 +215,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload
 	s.intent, r.Problems = GuardsOnly(BootInput{Facts: s.facts, Settings: b.Settings, Saved: b.Saved,
-		Policies: s.observed.Policies, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
+		Policies: s.observed.Policies, Poor: b.poor, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
 	if err := b.flows(ctx, s); err != nil {
 		return nil, err
 	}
@@ -230,7 +240,7 @@ func (b Boot) flows(ctx context.Context, s *scene) error {
 	s.observed.Flows = map[int]int{}
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
-		if !slices.ContainsFunc(s.intent.Guards, func(g GuardIntent) bool { return g.PF == pf.Ifindex }) {
+		if !s.intent.Unguarded[pf.Ifindex] && !slices.ContainsFunc(s.intent.Guards, func(g GuardIntent) bool { return g.PF == pf.Ifindex }) {
 			continue
 		}
 		rep, err := b.Flows.Offloaded(ctx, s.facts.RuleDevs(*pf))
@@ -247,6 +257,11 @@ func (b Boot) apply(ctx context.Context, s *scene, r *BootResult) error {
 	out := applier{kernel: newRetrying(Config{Kernel: b.Kernel})}.apply(ctx, s.facts, s.plan)
 	if out.Done > 0 {
 		r.Steps = append(r.Steps, linesOf(s.facts, s.plan)...)
+	}
+	for _, op := range out.Refused {
+		if dev := deviceOf(op); dev != 0 && xfrm.CodeOf(out.Host) == xfrm.CodeNoPriority {
+			b.poor[dev] = true // the next look does without
+		}
 	}
 	err := out.Host
 	for _, e := range out.Failed {

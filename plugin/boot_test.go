@@ -207,3 +207,19 @@ func TestBootTriesAgain(t *testing.T) {
 		t.Errorf("canceled: %v", err)
 	}
 }
+
+// TestBootWithoutPriorities wants the tables to stand, and the guards where they
+// can, on a card that takes none.
+func TestBootWithoutPriorities(t *testing.T) {
+	r, b := bootRig(t)
+	r.PF("pf0").Set(func(k *fakenic.Knobs) { k.NoPriority = true })
+	changed := make(chan struct{}, 1)
+	changed <- struct{}{}
+	got, err := b.Run(t.Context(), changed, nil)
+	if err != nil || len(got.Problems) != 0 || len(got.Guards) != 1 || got.Guards[0].Stands != "host" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if n := r.PF("pf0").Tables(); n.TXTables != 1 || n.RXTables != 1 {
+		t.Errorf("tables %+v", n)
+	}
+}

@@ -8,12 +8,19 @@ import (
 	"ovs-ipsec-offload/devlink"
 )
 
-// card is what a NIC has shown of itself by its answers. It is kept by devlink
-// handle, and forgotten with the daemon: a restart asks anew.
+// cardName is what a NIC is known by. A card that was reset, perhaps to other
+// firmware, has a netdev with another index, and has to show anew what it can.
+type cardName struct {
+	handle  string
+	ifindex int
+}
+
+// card is what a NIC has shown of itself by its answers.
 type card struct {
-	strict Strict
-	asked  time.Time // when that was found
-	limit  limit
+	strict     Strict
+	asked      time.Time // when that was found
+	noPriority bool      // it takes policies of priority 0 only
+	limit      limit
 }
 
 // strictLasts is how long a card counts as strict without being asked again: the
@@ -87,10 +94,11 @@ func (l *limit) room(now time.Time) (n int, known bool) {
 
 // cardOf returns what is known of a PF, to be read and changed with d.mu held.
 func (d *Daemon) cardOf(pf *devlink.PF) *card {
-	c := d.cards[pf.Handle]
+	name := cardName{pf.Handle, pf.Ifindex}
+	c := d.cards[name]
 	if c == nil {
 		c = &card{}
-		d.cards[pf.Handle] = c
+		d.cards[name] = c
 	}
 	return c
 }

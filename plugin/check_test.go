@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"ovs-ipsec-offload/lab/fakenic"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/xfrm"
 )
@@ -232,3 +233,67 @@ func guardOf(t *testing.T, ob *plugin.Observed) *xfrm.Policy {
 func swap(p *plugin.Plan, i, j int) { p.Steps[i], p.Steps[j] = p.Steps[j], p.Steps[i] }
 
 func drop(p *plugin.Plan, i int) { p.Steps = slices.Delete(p.Steps, i, i+1) }
+
+// TestCheckCatchesUnguarded damages a plan for a card in which no guard can stand.
+func TestCheckCatchesUnguarded(t *testing.T) {
+	anchor := func(s plugin.Step) bool { return s.Guard && s.Op.Policy.Priority == 0 }
+	tests := []struct {
+		name   string
+		damage func(t *testing.T, ob *plugin.Observed, p *plugin.Plan)
+		want   string
+	}{
+		{"nothing", func(*testing.T, *plugin.Observed, *plugin.Plan) {}, ""},
+		{"the gate opens without tables", func(t *testing.T, _ *plugin.Observed, p *plugin.Plan) {
+			p.Steps = slices.DeleteFunc(p.Steps, func(s plugin.Step) bool { return s.Verb != plugin.OpenGate })
+		}, "I1"},
+		{"what holds the tables goes", func(t *testing.T, _ *plugin.Observed, p *plugin.Plan) {
+			a := p.Steps[slices.IndexFunc(p.Steps, anchor)]
+			a.Phase, a.Op.Kind = plugin.Retire, xfrm.DeletePolicy
+			p.Steps = append(p.Steps, a)
+		}, "I4"},
+		{"a pair's block goes", func(t *testing.T, _ *plugin.Observed, p *plugin.Plan) {
+			i := slices.IndexFunc(p.Steps, func(s plugin.Step) bool { return s.Phase == plugin.Anchor && s.Pair != plugin.Pair{} })
+			b := p.Steps[i]
+			b.Phase, b.Op.Kind = plugin.Block, xfrm.DeletePolicy
+			p.Steps = append(p.Steps[:i+1], append([]plugin.Step{b}, slices.DeleteFunc(slices.Clone(p.Steps[i+1:]), func(s plugin.Step) bool { return s.Phase < plugin.Block })...)...)
+		}, "I2"},
+		{"the allow policy before its SA", func(t *testing.T, _ *plugin.Observed, p *plugin.Plan) {
+			swap(p, stepOf(t, p, plugin.Send, xfrm.AddSA, "10.0.0.2"), stepOf(t, p, plugin.Send, xfrm.UpdatePolicy, "10.0.0.2"))
+		}, "I2"},
+		{"a table made after flows", func(t *testing.T, ob *plugin.Observed, _ *plugin.Plan) {
+			ob.Flows = map[int]int{4: 1}
+		}, "I1"},
+		{"a stranger's block", func(t *testing.T, _ *plugin.Observed, p *plugin.Plan) {
+			i := slices.IndexFunc(p.Steps, anchor)
+			pol := *p.Steps[i].Op.Policy
+			pol.Tmpl = nil
+			p.Steps[i].Op.Policy = &pol
+		}, "I5"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := standardRig()
+			r.cfg.Settings.Unguarded = true
+			r.restart()
+			r.PF("pf0").Set(func(k *fakenic.Knobs) { k.NoPriority = true })
+			if err := r.settle(); err != nil { // shows that it is poor
+				t.Fatal(err)
+			}
+			r.FlushPolicies()
+			r.Keys.Make("a")
+			r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "a"))
+			in, ob, plan, err := r.d.Look(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.damage(t, &ob, &plan)
+			v := plugin.Check(in, ob, plan)
+			if v == nil && test.want == "" {
+				return
+			}
+			if v == nil || v.Invariant != test.want {
+				t.Errorf("caught as %v, not as %q", v, test.want)
+			}
+		})
+	}
+}

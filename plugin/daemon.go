@@ -77,7 +77,8 @@ type Daemon struct {
 	told     map[string]string // last line logged about a subject
 	keep     keeper
 	leak     leakWatch
-	cards    map[string]*card // what NICs have shown, by handle
+	cards    map[cardName]*card  // what NICs have shown
+	idle     map[place]time.Time // since when blocks of pairs are not wanted
 }
 
 // New returns a Daemon. Nothing happens until Run.
@@ -88,7 +89,7 @@ func New(cfg Config) *Daemon {
 	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
 		hold:  holding{safe: map[string]bool{}},
 		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
-		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[string]*card{}, last: Status{State: Waiting, Version: cfg.Version,
+		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[cardName]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 }
 
@@ -273,6 +274,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		return false
 	}
 	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
+	learned := d.learnPoor(s, &out)
 	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		for _, line := range d.text(s, s.plan) {
@@ -288,7 +290,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	d.bookPairs(s, &out)
 	shown := d.bookStrict(s)
 	d.bookGate(s, out)
-	return shown || out.Done > 0 || len(out.NoRoom) > 0
+	return shown || learned || out.Done > 0 || len(out.NoRoom) > 0
 }
 
 func (d *Daemon) applier(facts devlink.Facts) applier {
@@ -370,6 +372,9 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 	}
 	for _, c := range d.cards {
 		earlier(c.limit.again)
+	}
+	for _, t := range d.idle {
+		earlier(t.Add(d.cfg.RetireAfter))
 	}
 	for _, t := range d.unwanted {
 		earlier(t.Add(d.cfg.RetireAfter))

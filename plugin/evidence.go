@@ -60,7 +60,7 @@ func (d *Daemon) learn(out *Outcome, seen map[int]*Evidence) {
 			continue
 		}
 		if _, done := full[pf]; !done {
-			c := d.cards[seen[pf].Handle]
+			c := d.cards[cardName{seen[pf].Handle, pf}]
 			full[pf] = c != nil && c.limit.learn(seen[pf].Inbound, d.cfg.Now())
 		}
 		if full[pf] {
@@ -161,7 +161,7 @@ func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evi
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c := d.cards[ev.Handle]; c != nil {
+	if c := d.cards[cardName{ev.Handle, ifindex}]; c != nil {
 		c.strict, c.asked = ev.Strict, d.cfg.Now()
 	}
 }

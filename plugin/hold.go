@@ -74,7 +74,7 @@ func (p *planner) drains() (why Why, pfs map[int]bool) {
 func (p *planner) bare(pf int) bool {
 	r, f := p.now.refs[pf], p.ob.Foreign[pf]
 	return (r.TX+f.TX == 0 || r.RX+f.RX == 0) &&
-		(p.ob.Protected[pf] || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool { return g.PF == pf }))
+		(p.ob.Protected[pf] || p.in.Unguarded[pf] || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool { return g.PF == pf }))
 }
 
 // mayDrain tells for what reason n flows that bypass the tables of pf may be
@@ -110,7 +110,7 @@ func (p *planner) leave(pf, n int) {
 
 // unguarded tells whether a guard that pf should hold is missing.
 func (p *planner) unguarded(pf int) bool {
-	return slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool {
+	return p.in.Unguarded[pf] && !p.now.anchored(pf) || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool {
 		return g.PF == pf && !(p.now.guards(g, xfrm.Out) && p.now.guards(g, xfrm.In))
 	})
 }

@@ -28,6 +28,7 @@ const (
 // PairIntent is what one pair is to get, and why.
 type PairIntent struct {
 	Pair
+	Bare    bool // its PF knows no priorities
 	Want    Want
 	PF      int // ifindex; 0: no PF can carry it
 	Mode    xfrm.Mode
@@ -70,6 +71,9 @@ type Intent struct {
 	Problems []Problem     // of host scope
 	// AfterDecrypt holds the PFs whose inbound policies see only decrypted packets.
 	AfterDecrypt map[int]bool
+	// Unguarded holds the PFs without policy priorities: policies of the pairs
+	// stand in them, and no guards.
+	Unguarded map[int]bool
 	// Named holds the keys of every set that a port names, whatever keeps the
 	// port from using it now: their SAs are not taken away.
 	Named map[xfrm.Fingerprint]bool
@@ -90,6 +94,7 @@ type Settings struct {
 	GateAuto   bool     // set hw-offload when the operator left it unset
 	GuardAuto  bool     // guard every address of a capable PF from the start
 	GuardPorts []uint16 // UDP ports of the automatic guards
+	Unguarded  bool     // use NICs in which no guard can stand
 	// Retrofit is what to do with flows that are in hardware before the tables:
 	// nothing, what the operator says by `repair`, or take them out.
 	Retrofit Retrofit
@@ -129,6 +134,8 @@ type Input struct {
 	// outbound keys were installed once already.
 	Installed func(xfrm.SAID) (*xfrm.SA, bool)
 	Spent     func(xfrm.Fingerprint) bool
+	// Poor holds the PFs that have shown to have no policy priorities.
+	Poor map[int]bool
 	// Guarded holds the VTEPs that have a guard now, with its PF (0: in the
 	// host's stack only). A guard is never taken away, nor out of its NIC.
 	Guarded map[VTEP]int
@@ -141,7 +148,7 @@ type Input struct {
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
 // wrong with a port ends as that port's problem, never as an error.
 func BuildIntent(in Input) Intent {
-	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, keyOwner: map[string]Pair{},
+	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, loose: map[VTEP]bool{}, keyOwner: map[string]Pair{},
 		keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
 	b.out.AfterDecrypt = map[int]bool{}
 	for _, pf := range in.Facts.PFs {
@@ -155,6 +162,7 @@ func BuildIntent(in Input) Intent {
 			b.out.Named[k.Set.InPrint], b.out.Named[k.Set.OutPrint] = true, true
 		}
 	}
+	b.poor()
 	for i := range in.Snapshot.Tunnels {
 		b.assign(&in.Snapshot.Tunnels[i])
 	}
@@ -188,6 +196,7 @@ type builder struct {
 	guards   map[VTEP]int    // to the PF's ifindex
 	asked    map[VTEP]bool   // by a tunnel that is there now
 	auto     map[VTEP]bool   // by guard: auto
+	loose    map[VTEP]bool   // by a tunnel that has no pair
 	keyOwner map[string]Pair
 	// owner tells which pair has a key or an SPI; two key sets may hold the same.
 	keys map[xfrm.Fingerprint]Pair
@@ -231,6 +240,7 @@ func (g *group) add(t *ovsdb.Tunnel) {
 // guardTunnels asks for a guard at every VTEP that a port with ipsec options uses.
 func (b *builder) guardTunnels() {
 	anywhere := map[uint16]bool{} // ports whose sender's address the routes or flows choose
+	wild := map[uint16]bool{}     // those of tunnels without a pair among them
 	for p, g := range b.groups {
 		for _, t := range g.secure {
 			b.ask(p.VTEP())
@@ -240,13 +250,16 @@ func (b *builder) guardTunnels() {
 	for _, t := range b.lost {
 		if t.Local.IsValid() {
 			b.ask(VTEP{t.Local, t.DstPort})
+			b.loose[VTEP{t.Local, t.DstPort}] = true
 		}
+		wild[t.DstPort] = wild[t.DstPort] || !t.Local.IsValid()
 		anywhere[t.DstPort] = anywhere[t.DstPort] || !t.Local.IsValid()
 	}
 	for port, is := range anywhere {
 		for _, a := range b.locals() {
 			if is {
 				b.ask(VTEP{a, port})
+				b.loose[VTEP{a, port}] = b.loose[VTEP{a, port}] || wild[port]
 			}
 		}
 	}
@@ -277,11 +290,11 @@ func (b *builder) locals() (as []netip.Addr) {
 // onSwitch tells whether flows of a VTEP's tunnels can get into another NIC than
 // the one that guards it: its address is on a PF with an eswitch that cannot
 // encrypt, on what enslaves one, or on a VLAN or an OVS port, which may lie over one.
-func (b *builder) onSwitch(a netip.Addr, guarding int) bool {
-	l := b.Facts.Addrs[a]
+func (b *builder) onSwitch(v VTEP, guarding int) bool {
+	l := b.Facts.Addrs[v.Local]
 	return slices.ContainsFunc(b.Facts.PFs, func(p devlink.PF) bool {
-		return p.EswitchMode == "switchdev" && p.Ifindex != guarding && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name ||
-			l.Name == "lo" || len(b.Facts.Shared[a]) > 1 || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
+		return p.EswitchMode == "switchdev" && p.Ifindex != guarding && !b.accepted(v, p.Ifindex) && (p.Ifindex == l.Ifindex || p.Master != "" && p.Master == l.Name ||
+			l.Name == "lo" || len(b.Facts.Shared[v.Local]) > 1 || slices.Contains(b.Facts.IndirectDevs, l.Ifindex))
 	})
 }
 
@@ -293,8 +306,10 @@ func (b *builder) guard(v VTEP) {
 	}
 	pf, refusal := devlink.PFOf(b.Facts, v.Local, "")
 	if refusal != nil {
-		b.guards[v] = cmp.Or(b.standing(v), b.onlyPF())
-		return
+		pf.Ifindex = cmp.Or(b.standing(v), b.onlyPF())
+	}
+	if b.Poor[pf.Ifindex] {
+		pf.Ifindex = 0
 	}
 	b.guards[v] = pf.Ifindex
 }
@@ -458,7 +473,7 @@ func (b *builder) blockedFlow(t *ovsdb.Tunnel) {
 
 // secure decides about a pair of which at least one port asks for IPsec.
 func (b *builder) secure(p Pair, g *group) {
-	pi := PairIntent{Pair: p, Want: Blocked, PF: b.guards[p.VTEP()], Ports: names(append(slices.Clone(g.secure), g.plain...))}
+	pi := PairIntent{Pair: p, Want: Blocked, PF: b.exit(p.VTEP()), Ports: names(append(slices.Clone(g.secure), g.plain...))}
 	lead := b.lead(p, g.secure)
 	for _, t := range g.secure {
 		var own []Problem
@@ -487,6 +502,7 @@ func (b *builder) secure(p Pair, g *group) {
 	if pi.Problem == nil {
 		pi.Want = Encrypt
 	}
+	pi.Bare = b.out.Unguarded[pi.PF]
 	b.out.Pairs = append(b.out.Pairs, pi)
 }
 
@@ -515,6 +531,9 @@ func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 		return &Problem{refusal.Code, refusal.Text}
 	}
 	pi.PF = pf.Ifindex
+	if p := b.refusePoor(pf.Ifindex, pf.Name); p != nil {
+		return p
+	}
 	if t.Mode == ovsdb.Tunneled {
 		pi.Mode = xfrm.Tunnel
 		if refusal := pf.TunnelMode(); refusal != nil {
@@ -571,7 +590,7 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 // list puts guards and ports into their order.
 func (b *builder) list() {
 	for v, pf := range b.guards {
-		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v.Local, pf), Idle: !b.asked[v] && !b.auto[v]})
+		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v, pf), Idle: !b.asked[v] && !b.auto[v]})
 	}
 	slices.SortFunc(b.out.Guards, func(x, y GuardIntent) int { return x.VTEP.Compare(y.VTEP) })
 	slices.SortFunc(b.ports, func(x, y PortIntent) int { return strings.Compare(x.Name, y.Name) })

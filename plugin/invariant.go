@@ -101,6 +101,12 @@ func (m *model) take(i int, s *Step) *Violation {
 			return bad("I2", "the guard of %s goes", v)
 		}
 		pair, _ := pairOf(s.Op.Policy)
+		if isAnchor(pair) && !m.in.Parked {
+			return bad("I4", "what holds the tables of PF %d goes", s.Op.Policy.Offload.Ifindex)
+		}
+		if m.freed(pair, s.Op.Policy) {
+			pair = Pair{} // nobody's traffic
+		}
 		return m.dropped(s.Op.Policy.Offload.Ifindex, pair, bad, func() { m.dropPolicy(placeOf(s.Op.Policy)) })
 	default:
 		return m.putChecked(s.Op.Policy, bad)
@@ -129,6 +135,9 @@ func (m *model) gate(bad complain) *Violation {
 		if g.PF != 0 && (!m.stands(g, xfrm.Out) || !m.stands(g, xfrm.In)) {
 			return bad("I2", "the gate opens before the guard of %s stands in its NIC", g.VTEP)
 		}
+	}
+	if pf := m.adrift(); pf != 0 {
+		return bad("I1", "the gate opens while nothing of ours holds the tables of PF %d", pf)
 	}
 	for i := range m.in.Pairs {
 		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.stuck[pi.PF] && !m.safe(pi) {
@@ -253,7 +262,7 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 	}
 	pair, is := pairOf(p)
 	pi := m.pairs[pair]
-	if is && p.Tmpl != nil && pi != nil {
+	if is && p.Action == xfrm.Allow && p.Tmpl != nil && pi != nil {
 		if _, can := m.sas[xfrm.SAID{Dst: pair.Local, SPI: pi.Keys.InSPI}]; !can {
 			return bad("I3", "%s is let out before this host can receive", pair)
 		}

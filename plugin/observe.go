@@ -49,6 +49,8 @@ type Observed struct {
 	// long such an SA is kept, so that a port deleted and added again finds it.
 	UnwantedFor map[xfrm.SAID]time.Duration
 	RetireAfter time.Duration
+	// IdleFor says the same of the blocks of pairs in NICs without priorities.
+	IdleFor map[place]time.Duration
 	// Spent holds outbound keys that were installed once.
 	Spent func(xfrm.Fingerprint) bool
 }
@@ -142,7 +144,7 @@ func users(ps []xfrm.Policy) map[uint32]Pair {
 }
 
 func use(m map[uint32]Pair, p *xfrm.Policy) {
-	if pair, is := pairOf(p); is && p.Dir == xfrm.Out && p.Tmpl != nil {
+	if pair, is := pairOf(p); is && p.Dir == xfrm.Out && p.Action == xfrm.Allow && p.Tmpl != nil {
 		m[p.Tmpl.Reqid] = pair
 	}
 }

@@ -86,9 +86,10 @@ const (
 	bandLast      = bandFirst + 0xffff
 )
 
-// OursPolicy tells whether p belongs to this program.
+// OursPolicy tells whether p belongs to this program: by its priority, or on a card
+// that has none by its template.
 func OursPolicy(p *xfrm.Policy) bool {
-	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic
+	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursBare(p)
 }
 
 // Our reqid range. A reqid is a hash, never a counter: sequential reqids with

@@ -8,13 +8,13 @@ import "ovs-ipsec-offload/xfrm"
 // blocked, and everything stands in the host's stack only, so that the NIC may
 // be reset, updated or switched to another mode.
 func park(in *Intent) {
-	in.Parked = true
+	in.Parked, in.Unguarded = true, nil
 	for i := range in.Guards {
 		in.Guards[i].PF, in.Guards[i].Exposed = 0, false
 	}
 	for i := range in.Pairs {
 		pi := &in.Pairs[i]
-		pi.PF = 0
+		pi.PF, pi.Bare = 0, false
 		if pi.Want == Encrypt || pi.Problem != nil && pi.Problem.Code == "KEY_USED" {
 			pi.Want = Blocked
 			pi.Problem = &Problem{"PARKED", "the host is parked: what asks for IPsec is blocked until `ovs-ipsec-offload unpark`; one-shot key sets have to be replaced by new ones then"}

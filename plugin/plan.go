@@ -30,6 +30,7 @@ func MakePlan(in Intent, ob Observed) Plan {
 	p.hold()
 	p.remake()
 	p.anchor()
+	p.pairwise()
 	p.block()
 	if in.Parked {
 		p.unload()
@@ -163,7 +164,7 @@ func (p *planner) remake() {
 // canRemake tells whether nothing but our guards and bypasses holds the table of
 // pf in direction d, and no flow is or may get into hardware.
 func (p *planner) canRemake(pf int, d xfrm.Dir) bool {
-	if p.open || p.flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
+	if p.in.Unguarded[pf] || p.open || p.flows[pf] > 0 || p.ob.Foreign[pf] != (Refs{}) || !p.usable(pf) {
 		return false
 	}
 	held := slices.ContainsFunc(p.ob.SAs, func(s xfrm.SA) bool { return s.Offload.Ifindex == pf && s.Dir == d })
@@ -223,6 +224,12 @@ func (p *planner) block() {
 			continue
 		}
 		pi := p.wanted[pair]
+		if p.in.Unguarded[pol.Offload.Ifindex] {
+			if p.mustGo(pol, pi) {
+				p.shut(Block, pair, pol)
+			}
+			continue
+		}
 		if !p.mustGo(pol, pi) || !p.covered(pol) || p.holdsTable(pol.Offload.Ifindex, pol.Dir) || !p.usable(pol.Offload.Ifindex) && !p.leaky(pol) {
 			continue
 		}
@@ -359,6 +366,7 @@ func (p *planner) retire() {
 			p.remove(Retire, pair, pol)
 		}
 	}
+	p.retirePairwise()
 	wanted, before, after, changing := WantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]

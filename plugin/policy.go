@@ -16,8 +16,12 @@ func bypass(pi *PairIntent, d xfrm.Dir) *xfrm.Policy {
 
 // allow returns the policy that sends a pair's traffic to SA s.
 func allow(pi *PairIntent, s *xfrm.SA, d xfrm.Dir) *xfrm.Policy {
-	return &xfrm.Policy{Dir: d, Sel: pi.selector(d), Priority: PriorityAllow, Action: xfrm.Allow, Offload: onPF(pi.PF),
+	p := &xfrm.Policy{Dir: d, Sel: pi.selector(d), Priority: PriorityAllow, Action: xfrm.Allow, Offload: onPF(pi.PF),
 		Tmpl: &xfrm.Template{Src: s.Src, Dst: s.Dst, Reqid: s.Reqid, Mode: s.Mode}}
+	if pi.Bare {
+		p.Priority = 0
+	}
+	return p
 }
 
 func onPF(ifindex int) xfrm.Offload {

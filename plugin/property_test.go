@@ -62,8 +62,11 @@ func newWorld(t *rapid.T) *world {
 	}
 	after, strict := rapid.Bool().Draw(t, "after decrypt"), rapid.IntRange(0, 9).Draw(t, "strict") == 0
 	most := pick(t, "room", 2047, 2047, 2047, 1, 2, 3)
+	poor := pick(t, "no priorities", 0, 0, 0, 4, 5, 45)
 	for _, p := range r.PFs() {
-		p.Set(func(k *fakenic.Knobs) { k.AfterDecrypt, k.StrictSA, k.MaxRXSA = after, strict, most })
+		p.Set(func(k *fakenic.Knobs) {
+			k.AfterDecrypt, k.StrictSA, k.MaxRXSA, k.NoPriority = after, strict, most, poor == p.Ifindex() || poor == 45
+		})
 	}
 	r.watch()
 	return &world{r}
@@ -135,7 +138,8 @@ func (w *world) ovs(t *rapid.T) {
 }
 
 func (w *world) changeSettings(t *rapid.T) {
-	w.cfg.Settings = plugin.Settings{GateAuto: rapid.Bool().Draw(t, "gate"), GuardAuto: rapid.Bool().Draw(t, "guard"), GuardPorts: []uint16{4789}}
+	w.cfg.Settings = plugin.Settings{GateAuto: rapid.Bool().Draw(t, "gate"), GuardAuto: rapid.Bool().Draw(t, "guard"), GuardPorts: []uint16{4789},
+		Unguarded: rapid.Bool().Draw(t, "unguarded")}
 	w.d.SetSettings(w.cfg.Settings)
 }
 

@@ -334,7 +334,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 // exposed tells that flows of a pair that only the host's stack blocks may get
 // into a NIC.
 func (b *statusMaker) exposed(pi *PairIntent) bool {
-	return b.observed.GateOpen && b.observed.Holding == "" && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
+	return b.observed.GateOpen && b.observed.Holding == "" && !pi.Bare && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
 }
 
 // path tells who encapsulates.

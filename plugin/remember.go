@@ -178,9 +178,12 @@ func (k *stateMaker) pfs(prev saved.State, boot string) (ps []saved.PF) {
 	return ps
 }
 
-// protected tells whether every guard of a PF stands in it.
+// protected tells whether every guard of a PF stands in it, or what it has instead.
 func (k *stateMaker) protected(pf int) bool {
-	found := false
+	found := k.intent.Unguarded[pf]
+	if found && !k.now.anchored(pf) {
+		return false
+	}
 	for _, g := range k.intent.Guards {
 		if g.PF != pf {
 			continue

@@ -247,7 +247,7 @@ func cmdOVS(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// settings gate=auto|off guard=auto|tunnels retrofit=never|ask|auto strict_sa=drain|wait.
+// settings gate=auto|off guard=auto|tunnels retrofit=never|ask|auto strict_sa=drain|wait unguarded=allow|refuse.
 func cmdSettings(r *rig, args []string, _ io.Writer) error {
 	for _, a := range args {
 		switch a {
@@ -261,6 +261,8 @@ func cmdSettings(r *rig, args []string, _ io.Writer) error {
 			r.cfg.Settings.Retrofit = plugin.Retrofit(strings.TrimPrefix(a, "retrofit="))
 		case "strict_sa=drain", "strict_sa=wait":
 			r.cfg.Settings.DrainForSAs = a == "strict_sa=drain"
+		case "unguarded=allow", "unguarded=refuse":
+			r.cfg.Settings.Unguarded = a == "unguarded=allow"
 		default:
 			return fmt.Errorf("no setting %s", a)
 		}

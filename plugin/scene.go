@@ -68,7 +68,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(),
+		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), Poor: d.poorCards(s),
 	})
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
@@ -154,7 +154,7 @@ func vteps(ps []xfrm.Policy) map[VTEP]int {
 	vs := map[VTEP]int{}
 	for i := range ps {
 		v, is := vtepOf(&ps[i])
-		if p, paired := pairOf(&ps[i]); paired {
+		if p, paired := pairOf(&ps[i]); paired && !isAnchor(p) {
 			v, is = p.VTEP(), true
 		}
 		if is {
@@ -284,6 +284,7 @@ func (d *Daemon) memory(s *scene) {
 		seen[id], ob.UnwantedFor[id] = since, now.Sub(since)
 	}
 	d.unwanted = seen
+	d.idleBlocks(s)
 }
 
 // problemOf gives an error its stable code.

@@ -70,7 +70,8 @@ func (h *host) close() error { return h.xfrm.Close() }
 // settingsOf picks what bears on intent and plan.
 func settingsOf(c config.Config) plugin.Settings {
 	return plugin.Settings{GateAuto: c.Gate == config.GateAuto, GuardAuto: c.Guard == config.GuardAuto, GuardPorts: c.GuardPorts,
-		Retrofit: plugin.Retrofit(c.Retrofit), DrainForSAs: c.StrictSA == config.StrictDrain, BlockLeaks: c.OnLeak == config.LeakBlock}
+		Retrofit: plugin.Retrofit(c.Retrofit), DrainForSAs: c.StrictSA == config.StrictDrain, BlockLeaks: c.OnLeak == config.LeakBlock,
+		Unguarded: c.Unguarded == config.UnguardedAllow}
 }
 
 // released makes OVS send its flows through the offload once more. The daemon

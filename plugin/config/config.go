@@ -30,6 +30,7 @@ type Config struct {
 	Gate       Gate
 	Guard      Guard
 	GuardPorts []uint16 // UDP ports of the guards that stand from the start
+	Unguarded  Unguarded
 
 	Retrofit Retrofit
 	StrictSA StrictSA
@@ -95,6 +96,15 @@ const (
 	LeakBlock  OnLeak = "block"  // it is told, and the pair blocked
 )
 
+// Unguarded is what becomes of tunnels on a NIC in which no guard can stand.
+type Unguarded string
+
+// The choices for Unguarded.
+const (
+	UnguardedRefuse Unguarded = "refuse" // they are blocked
+	UnguardedAllow  Unguarded = "allow"  // they are encrypted, by policies of each pair alone
+)
+
 // NeedsRestart returns the names of the settings that differ in next and that a
 // running daemon cannot take over.
 func (c Config) NeedsRestart(next Config) []string {
@@ -122,6 +132,6 @@ func (c Config) NeedsRestart(next Config) []string {
 // Equal tells whether both hold the same settings.
 func (c Config) Equal(o Config) bool {
 	return len(c.NeedsRestart(o)) == 0 && c.LogLevel == o.LogLevel && c.Gate == o.Gate && c.Guard == o.Guard &&
-		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA && c.OnLeak == o.OnLeak &&
+		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA && c.OnLeak == o.OnLeak && c.Unguarded == o.Unguarded &&
 		slices.Equal(c.GuardPorts, o.GuardPorts)
 }

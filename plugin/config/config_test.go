@@ -19,7 +19,7 @@ func defaults() Config {
 		OVSDB: "unix:/run/openvswitch/db.sock", StateDir: "/var/lib/ovs-ipsec-offload",
 		RunDir: "/run/ovs-ipsec-offload", KeysDir: "/etc/ovs-ipsec-offload/keys.d",
 		LogLevel: slog.LevelInfo, LogFormat: LogText, Gate: GateAuto, Guard: GuardAuto, GuardPorts: []uint16{4789},
-		Retrofit: RetrofitAsk, StrictSA: StrictDrain, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, OnLeak: LeakReport, Report: true,
+		Retrofit: RetrofitAsk, StrictSA: StrictDrain, Unguarded: UnguardedRefuse, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, OnLeak: LeakReport, Report: true,
 	}
 }
 
@@ -66,6 +66,7 @@ guard: tunnels
 guard_ports: [6081, 4789, 4789]
 retrofit: auto
 strict_sa: wait
+unguarded: allow
 retire_after: 1m30s
 audit_every: 5s
 on_leak: block
@@ -74,7 +75,7 @@ report: false
 			*c = Config{
 				OVSDB: "tcp:127.0.0.1:6640", StateDir: "/a", RunDir: "/b", KeysDir: "/c",
 				LogLevel: slog.LevelDebug, LogFormat: LogJSON, Gate: GateOff, Guard: GuardTunnels, GuardPorts: []uint16{4789, 6081},
-				Retrofit: RetrofitAuto, StrictSA: StrictWait, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
+				Retrofit: RetrofitAuto, StrictSA: StrictWait, Unguarded: UnguardedAllow, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
 			}
 		}},
 		{"environment over file", "guard: tunnels\ngate: auto", []string{
@@ -127,6 +128,7 @@ func TestLoadRefusals(t *testing.T) {
 		{"port too large", "guard_ports: [70000]", nil, "not 70000"},
 		{"port as a word", "", []string{"OVS_IPSEC_OFFLOAD_GUARD_PORTS=vxlan"}, `"vxlan" is not a number`},
 		{"bad choice", "guard: sometimes", nil, `guard must be auto or tunnels, not "sometimes"`},
+		{"bad unguarded", "unguarded: yes", nil, "unguarded"},
 		{"bad gate", "gate: open", nil, `gate must be auto or off, not "open"`},
 		{"bad format", "log_format: xml", nil, "log_format must be text or json"},
 		{"bad level", "log_level: loud", nil, "log_level must be debug, info, warn or error"},

@@ -52,6 +52,7 @@ func settings(env map[string]string) []setting {
 		{"guard_ports", "4789", "UDP ports guarded from the start, with commas between them"},
 		{"retrofit", "ask", "flows that are offloaded before the tables stand: never (leave them), ask (until `ovs-ipsec-offload repair`) or auto (take them out and put them back)"},
 		{"strict_sa", "drain", "for SAs on a kernel that takes none beside offloaded flows: drain (take them out for a moment) or wait"},
+		{"unguarded", "refuse", "tunnels on a NIC without policy priorities, in which no guard can stand; refuse: block them; allow: encrypt them all the same"},
 		{"retire_after", "10s", "how long an SA that no port wants any more is kept"},
 		{"audit_every", "30s", "look at the host at least this often"},
 		{"on_leak", "report", "report: tell when clear text leaks; block: block the pair too"},
@@ -188,6 +189,7 @@ type raw struct {
 	GuardPorts  []int         `mapstructure:"guard_ports"`
 	Retrofit    string        `mapstructure:"retrofit"`
 	StrictSA    string        `mapstructure:"strict_sa"`
+	Unguarded   string        `mapstructure:"unguarded"`
 	RetireAfter time.Duration `mapstructure:"retire_after"`
 	AuditEvery  time.Duration `mapstructure:"audit_every"`
 	OnLeak      string        `mapstructure:"on_leak"`
@@ -250,7 +252,7 @@ func (r raw) config() (Config, error) {
 	c := Config{
 		OVSDB: r.OVSDB, StateDir: r.StateDir, RunDir: r.RunDir, KeysDir: r.KeysDir,
 		LogFormat: LogFormat(r.LogFormat), Gate: Gate(r.Gate), Guard: Guard(r.Guard),
-		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA),
+		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA), Unguarded: Unguarded(r.Unguarded),
 		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, OnLeak: OnLeak(r.OnLeak), Report: r.Report,
 	}
 	err := errors.Join(
@@ -264,6 +266,7 @@ func (r raw) config() (Config, error) {
 		oneOf("strict_sa", r.StrictSA, string(StrictDrain), string(StrictWait)),
 		oneOf("on_leak", r.OnLeak, string(LeakReport), string(LeakBlock)),
 		ports(r.GuardPorts, &c.GuardPorts),
+		oneOf("unguarded", r.Unguarded, string(UnguardedRefuse), string(UnguardedAllow)),
 		between("retire_after", r.RetireAfter, 0, 24*time.Hour),
 		between("audit_every", r.AuditEvery, time.Second, time.Hour),
 	)
