@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 
 	"ovs-ipsec-offload/devlink"
@@ -167,10 +166,11 @@ func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evi
 }
 
 // probe adds and deletes an outbound SA between two addresses that are nobody's
-// (RFC 5737), with a key that is thrown away. Should it be left behind, it is
+// (see anchorEnds), with a key that is thrown away. Should it be left behind, it is
 // known for ours and retired.
 func (d *Daemon) probe(ctx context.Context, ifindex int) error {
-	sa := &xfrm.SA{Src: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Dst: netip.AddrFrom4([4]byte{192, 0, 2, 2}), SPI: probeSPI,
+	local, remote := anchorEnds()
+	sa := &xfrm.SA{Src: local, Dst: remote, SPI: probeSPI,
 		Dir: xfrm.Out, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
 	sa.Reqid = reqidOf(sa.ID(), sa.Src, 0)
 	b := make([]byte, xfrm.KeyLen)

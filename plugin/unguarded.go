@@ -20,9 +20,10 @@ import (
 // It stops what is known; what goes to a peer that no port names yet is not
 // stopped. A pair of addresses that is never routed holds the tables.
 
-// anchorEnds are the addresses of anchors, of RFC 5737.
+// anchorEnds are the addresses of anchors. Packets of loopback addresses are on
+// no wire (RFC 1122, section 3.2.1.3), so no tunnel can have them.
 func anchorEnds() (local, remote netip.Addr) {
-	return netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom4([4]byte{192, 0, 2, 2})
+	return netip.AddrFrom4([4]byte{127, 111, 118, 1}), netip.AddrFrom4([4]byte{127, 111, 118, 2})
 }
 
 // anchorPair returns the pair whose blocks hold the tables of a PF. The kernel
