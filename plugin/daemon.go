@@ -208,6 +208,7 @@ func (d *Daemon) reflex(ctx context.Context) {
 	}
 	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
 	d.cfg.Log.Warn("something of ours was gone: what stops clear text was done first", "steps", d.text(&s, s.plan), "done", out.Done)
+	d.glance(&s)
 	if out.Host != nil {
 		d.tell("reflex", out.Host.Error())
 	}

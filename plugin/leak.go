@@ -39,6 +39,7 @@ type Meter struct {
 	cycle   int       // comparisons made
 
 	sas   map[saKey]uint64 // last counts
+	spare map[saKey]uint64 // to be filled next
 	rules map[tc.RuleID]uint64
 	devs  map[int]int // that were read, to their PF; nil before the first reading
 
@@ -65,7 +66,7 @@ type Meter struct {
 // Leak is what is known to have leaked of a pair since the daemon started.
 type Leak struct {
 	Out      uint64 // packets that left without the pair's SA, at least
-	OutMost  uint64 // at most, as far as was seen
+	Exposed  uint64 // packets that may have left in clear text while the pair was exposed, at most
 	In       uint64 // packets in clear text that a flow took from the wire, at least
 	Since    time.Time
 	Last     time.Time
@@ -86,9 +87,10 @@ type Leaking struct {
 type Finding struct {
 	Code    string // LEAK_OUT or LEAK_IN
 	Pair    Pair
-	Packets uint64 // more than before, at least; 0 where only AtMost is known
-	AtMost  uint64
-	Exposed bool // the pair was neither encrypted nor blocked; else all stood as it should
+	Packets uint64 // more than before, at least; 0 when others may have it too
+	// Exposed is, for a pair that was neither encrypted nor blocked, how many
+	// packets may have left at most. 0: all stood as it should.
+	Exposed uint64
 }
 
 // The codes of the findings.
@@ -296,7 +298,7 @@ type nicGauges struct {
 
 // NewMeter returns a Meter that has seen nothing.
 func NewMeter(lag, every time.Duration) *Meter {
-	m := &Meter{Lag: lag, Every: every, sas: map[saKey]uint64{}, rules: map[tc.RuleID]uint64{},
+	m := &Meter{Lag: lag, Every: every, sas: map[saKey]uint64{}, spare: map[saKey]uint64{}, rules: map[tc.RuleID]uint64{},
 		lost: map[peers]bool{}, lostNIC: map[int]bool{}, pairs: map[Pair]*trace{},
 		moved: map[Pair]uint64{}, out: map[track]*outGauge{}, in: map[track]*inGauge{}, nic: map[int]*nicGauges{}, leaks: map[Pair]*Leak{}}
 	m.before.lost, m.before.lostNIC = map[peers]bool{}, map[int]bool{}
@@ -342,6 +344,9 @@ func (m *Meter) Step(s Sample) []Finding {
 	}
 	return found
 }
+
+// Glance notes the courses of pairs between two samples.
+func (m *Meter) Glance(s Sample) { m.follow(s) }
 
 // follow notes the courses of all pairs. A pair that comes counts as one of
 // which nothing was asked before; one that goes is left to the guard.
@@ -397,7 +402,8 @@ func (m *Meter) unasked(p Pair) course {
 
 // countSAs adds what SAs counted since the last sample.
 func (m *Meter) countSAs(sas []xfrm.SA) {
-	now := make(map[saKey]uint64, len(sas))
+	now := m.spare
+	clear(now)
 	for i := range sas {
 		s := &sas[i]
 		k := saKey{s.ID(), s.Src, s.Dir, s.Stats.Added}
@@ -418,7 +424,7 @@ func (m *Meter) countSAs(sas []xfrm.SA) {
 			m.lose(k)
 		}
 	}
-	m.sas = now
+	m.sas, m.spare = now, m.sas
 }
 
 func (m *Meter) lose(k saKey) {
@@ -545,7 +551,7 @@ func (m *Meter) book(moved map[Pair]uint64, pf map[Pair]int, at Span) (found []F
 		way, blind := m.way(p, func(t *trace) course { return t.window }), m.way(p, func(t *trace) course { return t.blind })
 		switch {
 		case blind&toNowhere != 0:
-			f := Finding{Code: LeakOut, Pair: p, AtMost: n, Exposed: true}
+			f := Finding{Code: LeakOut, Pair: p, Exposed: n}
 			if blind == toNowhere {
 				f.Packets = n
 			}
@@ -580,8 +586,8 @@ func (m *Meter) enter(f Finding, at Span) {
 		return
 	}
 	l.Out += f.Packets
-	l.OutMost += max(f.AtMost, f.Packets)
-	if f.Exposed {
+	l.Exposed += f.Exposed
+	if f.Exposed > 0 {
 		l.mended = m.cycle
 	} else {
 		l.outCycle = m.cycle
@@ -661,7 +667,7 @@ func (m *Meter) compareOut(p *pending, t track) []Finding {
 		p, m.sent[t.peers]+m.nics[t.pf].Dropped)
 	more := g.news(min(g.own.total, g.with.total), 0)
 	m.nicAt(t.pf).told += more
-	return m.name(p, more, LeakOut, m.between(t.peers))
+	return m.name(p, more, LeakOut, m.between(t.peers, more))
 }
 
 // compareAll judges what went into encapsulation on a whole NIC against what the
@@ -687,11 +693,16 @@ func (m *Meter) compareIn(p *pending, t track) []Finding {
 	m.weigh(&g.gauge, m.lost[t.peers] || m.before.lost[t.peers], 0,
 		func(p *pending) uint64 { return p.decap[t] },
 		func(p *pending) uint64 { return p.mark.received[t.peers] }, p, m.received[t.peers])
-	return m.name(p, g.news(g.total, 0), LeakIn, m.between(t.peers))
+	more := g.news(g.total, 0)
+	return m.name(p, more, LeakIn, m.between(t.peers, more))
 }
 
-// between returns the pairs of two addresses: one, but for those of several ports.
-func (m *Meter) between(e peers) map[Pair]bool {
+// between returns the pairs of two addresses, if anything leaked: one, but for
+// those of several ports.
+func (m *Meter) between(e peers, more uint64) map[Pair]bool {
+	if more == 0 {
+		return nil
+	}
 	ps := map[Pair]bool{}
 	for q := range m.pairs {
 		if peersOf(q) == e {
@@ -701,15 +712,21 @@ func (m *Meter) between(e peers) map[Pair]bool {
 	return ps
 }
 
+// mostNamed is how many pairs are named for a leak that any of them may have.
+const mostNamed = 8
+
 // name books a leak on the pairs that may have it. With several of them none is
-// known to have any of it.
+// known to have any of it, and only those that sent most are named.
 func (m *Meter) name(p *pending, more uint64, code string, may map[Pair]bool) (found []Finding) {
 	if more == 0 {
 		return nil
 	}
-	for _, q := range slices.SortedFunc(maps.Keys(may), Pair.Compare) {
-		f := Finding{Code: code, Pair: q, Packets: more, AtMost: more}
-		if len(may) > 1 {
+	all := slices.SortedFunc(maps.Keys(may), func(a, b Pair) int {
+		return cmp.Or(-cmp.Compare(p.moved[a], p.moved[b]), a.Compare(b))
+	})
+	for _, q := range all[:min(len(all), mostNamed)] {
+		f := Finding{Code: code, Pair: q, Packets: more}
+		if len(all) > 1 {
 			f.Packets = 0
 		}
 		m.enter(f, p.read)

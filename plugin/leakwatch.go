@@ -59,6 +59,13 @@ func (d *Daemon) measure(ctx context.Context, s *scene) {
 	})
 }
 
+// glance tells the meter what was seen before something was done at once, so that
+// it knows who was exposed.
+func (d *Daemon) glance(s *scene) {
+	sample := d.sample(s)
+	d.step(s, func(m *Meter) []Finding { m.Glance(sample); return nil })
+}
+
 // step lets the meter do something, and tells what it found.
 func (d *Daemon) step(s *scene, do func(*Meter) []Finding) {
 	d.mu.Lock()
@@ -66,7 +73,7 @@ func (d *Daemon) step(s *scene, do func(*Meter) []Finding) {
 	d.block(s, found)
 	d.mu.Unlock()
 	for _, f := range found {
-		d.cfg.Log.Error("clear text", "code", f.Code, "pair", f.Pair.String(), "packets_at_least", f.Packets, "packets_at_most", f.AtMost, "exposed", f.Exposed)
+		d.cfg.Log.Error("clear text", "code", f.Code, "pair", f.Pair.String(), "packets_at_least", f.Packets, "exposed_at_most", f.Exposed)
 	}
 }
 
@@ -212,12 +219,12 @@ func (d *Daemon) leakRound(now time.Time, s *scene) time.Time {
 // LeakStatus tells what leaked of a pair since the daemon started. Counters of a
 // NIC give bounds, no exact figure.
 type LeakStatus struct {
-	Out        uint64    `json:"out"`         // packets that left without the pair's SA, at least
-	OutAtMost  uint64    `json:"out_at_most"` // and at most, as far as was seen
-	In         uint64    `json:"in"`          // packets in clear text that flows took from the wire, at least
-	Since      time.Time `json:"since"`       // first found
-	Last       time.Time `json:"last"`        // last found
-	LeakingOut bool      `json:"leaking_out"` // it grew lately
+	Out        uint64    `json:"out"`             // packets that left without the pair's SA, at least
+	Exposed    uint64    `json:"exposed_at_most"` // packets that left while the pair was neither encrypted nor blocked, at most; Out holds what is certain of them
+	In         uint64    `json:"in"`              // packets in clear text that flows took from the wire, at least
+	Since      time.Time `json:"since"`           // first found
+	Last       time.Time `json:"last"`            // last found
+	LeakingOut bool      `json:"leaking_out"`     // it grew lately
 	LeakingIn  bool      `json:"leaking_in"`
 }
 
@@ -260,7 +267,7 @@ func (w *leakWatch) pairLeak(p Pair, st *PairStatus) {
 	if l.Since.IsZero() {
 		return
 	}
-	st.Leak = &LeakStatus{Out: l.Out, OutAtMost: l.OutMost, In: l.In, Since: l.Since, Last: l.Last, LeakingOut: now.Out, LeakingIn: now.In}
+	st.Leak = &LeakStatus{Out: l.Out, Exposed: l.Exposed, In: l.In, Since: l.Since, Last: l.Last, LeakingOut: now.Out, LeakingIn: now.In}
 	last := l.Last.UTC().Format(time.RFC3339)
 	if now.Out && st.State != "unprotected" {
 		st.State = "leaking"
@@ -280,8 +287,11 @@ func (w *leakWatch) pairLeak(p Pair, st *PairStatus) {
 
 // bounds says how many packets leaked outbound.
 func bounds(l Leak) string {
+	if l.Out == 0 && l.Exposed == 0 {
+		return "some of its and other pairs'"
+	}
 	if l.Out == 0 {
-		return fmt.Sprintf("up to %d", l.OutMost)
+		return fmt.Sprintf("up to %d", l.Exposed)
 	}
 	return fmt.Sprintf("at least %d", l.Out)
 }

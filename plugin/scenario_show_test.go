@@ -80,7 +80,7 @@ func printStatus(out io.Writer, s plugin.Status) {
 			fmt.Fprintf(out, "  %s: %s\n", p.Problem.Code, p.Problem.Text)
 		}
 		if l := p.Leak; l != nil {
-			fmt.Fprintf(out, "  leaked out %d to %d, in %d\n", l.Out, l.OutAtMost, l.In)
+			fmt.Fprintf(out, "  leaked out %d, exposed %d, in %d\n", l.Out, l.Exposed, l.In)
 		}
 	}
 	for _, p := range s.Ports {

@@ -113,8 +113,8 @@ func printLeak(w io.Writer, p plugin.PairStatus) {
 	if l == nil {
 		return
 	}
-	fmt.Fprintf(w, "\nleaked of %s > %s udp %d, packets: out %d to %d, in %d or more; %s to %s\n", p.Local, p.Remote, p.Port,
-		l.Out, l.OutAtMost, l.In, l.Since.UTC().Format(time.RFC3339), l.Last.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "\nleaked of %s > %s udp %d, packets: out %d or more, %d or less while exposed, in %d or more; %s to %s\n", p.Local, p.Remote, p.Port,
+		l.Out, l.Exposed, l.In, l.Since.UTC().Format(time.RFC3339), l.Last.UTC().Format(time.RFC3339))
 }
 
 // printPorts prints the ports that have something to say.
