@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# not in make test: it is sourced
 # What the boot scenarios share: hypervisor 1 with its units' commands.
 . "$(dirname "$0")/lib.sh"
 state=/var/lib/ovs-ipsec-offload
