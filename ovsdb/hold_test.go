@@ -205,11 +205,9 @@ func TestKnobs(t *testing.T) {
 			"hold": func(t *rapid.T) {
 				h := Hold{Boot: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "boot"), Why: rapid.String().Draw(t, "why"), Since: time.Unix(rapid.Int64Range(0, 1e9).Draw(t, "since"), 0),
 					Fenced: rapid.MapOf(rapid.IntRange(1, 9), rapid.String()).Draw(t, "fenced")}
-				first := since
+				first := h.Since
 				if held {
 					first = parseHold(k.record).Since
-				} else {
-					first = h.Since
 				}
 				next, err := k.hold(h)
 				if err != nil {

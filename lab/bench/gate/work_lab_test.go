@@ -133,15 +133,18 @@ func (w *worker) taken(cfg int64) error {
 	})
 }
 
-// come watches for rules that come into empty hardware, and notes how many are
-// there in the end.
+// come watches for rules that come into empty hardware, and notes when the first
+// came and how many are there in the end.
 func (w *worker) come(ctx context.Context, what string) error {
-	for end := time.Now().Add(watch); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if _, found, err := (tc.Scanner{}).Any(ctx, w.devs()); err != nil {
+	first := true
+	for end := time.Now().Add(watch); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		_, found, err := tc.Scanner{}.Any(ctx, w.devs())
+		if err != nil {
 			return err
-		} else if found {
+		}
+		if found && first {
 			w.note(what + ": first after")
-			break
+			first = false
 		}
 	}
 	n, err := w.inHW(ctx)
