@@ -17,6 +17,10 @@ import (
 
 // Keys is a store of one-shot key sets.
 type Keys struct {
+	// Far makes it the other end's store: what goes out by a set of the same name
+	// and generation here comes in there.
+	Far bool
+
 	faults *fakenic.Faults
 	mu     sync.Mutex
 	sets   map[string]int // name to generation, less than 0 when its file is gone
@@ -59,7 +63,7 @@ func (k *Keys) Names() []string {
 // set of that name.
 func (k *Keys) OutPrints(name string) (fs []xfrm.Fingerprint) {
 	for gen := range abs(k.generation(name)) {
-		fs = append(fs, xfrm.FingerprintOf(raw(name, gen+1, "out")[:xfrm.KeyLen]))
+		fs = append(fs, xfrm.FingerprintOf(k.out(name, gen+1)[:xfrm.KeyLen]))
 	}
 	return fs
 }
@@ -70,7 +74,7 @@ func (k *Keys) Lookup(name string) (plugin.KeySet, error) {
 	if gen <= 0 {
 		return plugin.KeySet{}, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
 	}
-	in, out := raw(name, gen, "in"), raw(name, gen, "out")
+	in, out := k.in(name, gen), k.out(name, gen)
 	return plugin.KeySet{
 		Name: name, InSPI: spiOf(in), OutSPI: spiOf(out),
 		InPrint: xfrm.FingerprintOf(in[:xfrm.KeyLen]), OutPrint: xfrm.FingerprintOf(out[:xfrm.KeyLen]),
@@ -87,9 +91,23 @@ func (k *Keys) Material(name string) (in, out xfrm.Key, err error) {
 	if gen <= 0 {
 		return in, out, &plugin.Problem{Code: "KEY_MISSING", Text: "there is no key set " + name + " on this host"}
 	}
-	in, _ = xfrm.NewKey(raw(name, gen, "in")[:xfrm.KeyLen])
-	out, _ = xfrm.NewKey(raw(name, gen, "out")[:xfrm.KeyLen])
+	in, _ = xfrm.NewKey(k.in(name, gen)[:xfrm.KeyLen])
+	out, _ = xfrm.NewKey(k.out(name, gen)[:xfrm.KeyLen])
 	return in, out, nil
+}
+
+func (k *Keys) in(name string, gen int) []byte {
+	if k.Far {
+		return raw(name, gen, "out")
+	}
+	return raw(name, gen, "in")
+}
+
+func (k *Keys) out(name string, gen int) []byte {
+	if k.Far {
+		return raw(name, gen, "in")
+	}
+	return raw(name, gen, "out")
 }
 
 // raw returns keying material and what an SPI is made of.
