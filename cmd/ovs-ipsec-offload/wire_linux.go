@@ -54,13 +54,13 @@ func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot str
 	if h.xfrm, err = xfrm.New(); err != nil {
 		return nil, err
 	}
-	h.daemon = plugin.New(plugin.Config{
+	h.daemon = plugin.New(withFaultPoints(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
 		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
 		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
-	})
+	}))
 	return h, nil
 }
 

@@ -193,22 +193,22 @@ func environment(flags []string, lookup func(string) (string, bool)) ([]string, 
 	return env, nil
 }
 
-// buildDaemon compiles the daemon for the machine and returns the program, or
-// none if the source tree has no daemon yet.
-func buildDaemon(ctx context.Context, source string, log io.Writer) ([]vm.File, error) {
+// buildDaemon compiles the daemon for the machine with build tags and returns the
+// program, or none if the source tree has no daemon yet.
+func buildDaemon(ctx context.Context, source, tags string, log io.Writer) ([]vm.File, error) {
 	const name = "ovs-ipsec-offload"
 	if found, _ := filepath.Glob(filepath.Join(source, "cmd", name, "*.go")); len(found) == 0 {
 		fmt.Fprintf(log, "lab: WARNING: there is no cmd/%s: going on without the daemon\n", name)
 		return nil, nil
 	}
-	dir, err := checkoutDir(source)
+	dir, err := checkoutDir(source, tags)
 	if err != nil {
 		return nil, err
 	}
 	program := filepath.Join(dir, name)
 	part := fmt.Sprintf("%s.%d", program, os.Getpid())
 	defer func() { _ = os.Remove(part) }() // not there any more if all went well
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", part, "./cmd/"+name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", part, "./cmd/"+name)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -220,8 +220,9 @@ func buildDaemon(ctx context.Context, source string, log io.Writer) ([]vm.File, 
 	return []vm.File{{From: program, To: "bin/" + name, Mode: 0o755}}, nil
 }
 
-// checkoutDir is where programs compiled from this source tree are kept.
-func checkoutDir(source string) (string, error) {
+// checkoutDir is where programs compiled from this source tree with those tags are
+// kept.
+func checkoutDir(source, tags string) (string, error) {
 	cache, err := image.DefaultDir(os.Getenv)
 	if err != nil {
 		return "", err
@@ -229,6 +230,9 @@ func checkoutDir(source string) (string, error) {
 	abs, err := filepath.Abs(source)
 	if err != nil {
 		return "", err
+	}
+	if tags != "" {
+		abs += "\x00" + tags
 	}
 	sum := sha256.Sum256([]byte(abs))
 	dir := filepath.Join(cache, "bin-"+hex.EncodeToString(sum[:8]))

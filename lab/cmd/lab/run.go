@@ -21,9 +21,10 @@ import (
 // runFlags are the flags of `lab run`.
 type runFlags struct {
 	machineFlags
-	bare     bool
-	noDaemon bool
-	timeout  int
+	bare       bool
+	noDaemon   bool
+	daemonTags string
+	timeout    int
 }
 
 func newRun(source *string, code *int) *cobra.Command {
@@ -46,6 +47,7 @@ reported a fault, 124 the time was over, 125 the lab could not be set up.`,
 	cmd.Flags().BoolVar(&f.bare, "bare", false, "no topology, only the module")
 	cmd.Flags().IntVar(&f.hypervisors, "hypervisors", 2, "size of the topology, 2 to 8")
 	cmd.Flags().BoolVar(&f.noDaemon, "no-daemon", false, "do not compile the daemon; it is not on PATH")
+	cmd.Flags().StringVar(&f.daemonTags, "daemon-tags", "", "build `TAGS` of the daemon: faultpoint")
 	cmd.Flags().IntVar(&f.timeout, "timeout", 600, "time for the script in `seconds`")
 	return cmd
 }
@@ -70,7 +72,7 @@ func (f *runFlags) run(ctx context.Context, source string, args []string) (int, 
 		return 0, err
 	}
 	if !f.noDaemon {
-		daemon, err := buildDaemon(ctx, source, os.Stderr)
+		daemon, err := buildDaemon(ctx, source, f.daemonTags, os.Stderr)
 		if err != nil {
 			return 0, err
 		}

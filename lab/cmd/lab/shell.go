@@ -34,6 +34,7 @@ func newShell(source *string, code *int) *cobra.Command {
 	cmd.Flags().BoolVar(&f.bare, "bare", false, "no topology, only the module")
 	cmd.Flags().IntVar(&f.hypervisors, "hypervisors", 2, "size of the topology, 2 to 8")
 	cmd.Flags().BoolVar(&f.noDaemon, "no-daemon", false, "do not compile the daemon; it is not on PATH")
+	cmd.Flags().StringVar(&f.daemonTags, "daemon-tags", "", "build `TAGS` of the daemon: faultpoint")
 	return cmd
 }
 
@@ -51,7 +52,7 @@ func (f *runFlags) shell(ctx context.Context, source string) (int, error) {
 		return 0, err
 	}
 	if !f.noDaemon {
-		daemon, err := buildDaemon(ctx, source, os.Stderr)
+		daemon, err := buildDaemon(ctx, source, f.daemonTags, os.Stderr)
 		if err != nil {
 			return 0, err
 		}
