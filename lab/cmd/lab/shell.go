@@ -47,7 +47,8 @@ func (f *runFlags) shell(ctx context.Context, source string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("open shell: standard input is no terminal: %w", err)
 	}
-	o, err := f.options(ctx, source, []string{"bash", "-l"})
+	// No login shell: /etc/profile would set PATH anew, without the lab's commands.
+	o, err := f.options(ctx, source, []string{"bash", "-i"})
 	if err != nil {
 		return 0, err
 	}
