@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # not in make test: make demo
 # The main job, shown: two hypervisors become an encrypted, offloaded overlay.
-# Every command that an operator would type is printed before it runs.
+# What an operator would type is printed before it runs.
 . "$(dirname "$0")/lib.sh"
 run() { printf '$ %s\n' "$*"; "$@"; }
 
@@ -15,17 +15,20 @@ printf '$ ovs-ipsec-offload keys new --pair hv1,hv2 --out keys\n'
 key=$(keys 1 2)
 note "key set $key is installed in /etc/ovs-ipsec-offload/keys.d on both"
 
-say "2. The daemon on both. Guards stand before any tunnel exists"
+say "2. What the daemon would do on this host, then the daemon on both. Guards stand before any tunnel exists"
+run lab-hv 1 ovs-ipsec-offload plan
 for n in 1 2; do printf '$ lab-hv %s ovs-ipsec-offload run &\n' $n; daemon_start $n; done
 run lab-hv 1 ip xfrm policy
 
-say "3. What the daemon would do for the tunnel (ovs-ipsec-offload plan), then the tunnel itself"
+say "3. The tunnel, as ever but for ipsec_keys; then there is nothing left to do"
 lab-wire start
-tunnel 1 vx0 10.0.0.1 10.0.0.2 key=100 ipsec_keys="$key"
-tunnel 2 vx0 10.0.0.2 10.0.0.1 key=100 ipsec_keys="$key"
-printf '$ ovs-vsctl add-port br-int vx0 -- set interface vx0 type=vxlan options:local_ip=10.0.0.1 options:remote_ip=10.0.0.2 options:key=100 options:ipsec_keys=%s\n' "$key"
+for n in 1 2; do
+	run lab-hv $n ovs-vsctl --no-wait add-port br-int vx0 -- set interface vx0 type=vxlan \
+		options:local_ip=10.0.0.$n options:remote_ip=10.0.0.$((3 - n)) options:key=100 options:ipsec_keys="$key"
+done
 for n in 1 2; do steer $n vx0; eventually 20 "hv$n: vx0 encrypted" state_is $n vx0 encrypted; done
 run lab-hv 1 ovs-vsctl get Open_vSwitch . other_config
+run lab-hv 1 ovs-ipsec-offload plan
 
 say "4. Traffic between the VMs"
 eventually 10 "overlay answers" reaches 1 192.168.7.2
