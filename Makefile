@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` bring what they need on a fresh Debian: hack/setup.
+# `make build`, `make demo` and `make test` bring what they need on a fresh Debian:
+# hack/setup.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -63,6 +64,7 @@ setup: ## fetch what the other targets need
 	@hack/setup test
 
 build: ## compile bin/ovs-ipsec-offload, static
+	@hack/setup build
 	@$(ENV) CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ovs-ipsec-offload
 
 vet: ## go vet
