@@ -58,6 +58,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// ErrNotTried is in the state's error until the first connection came about or
+// failed: there is nothing wrong yet.
+var ErrNotTried = errors.New("not tried yet")
+
 // errEnded is the state's error once Run has returned.
 var errEnded = errors.New("the watch has ended")
 
@@ -89,7 +93,7 @@ func New(cfg Config) (*Watch, error) {
 		at:      at,
 		changed: make(chan struct{}, 1),
 		writer:  make(chan struct{}, 1),
-		state:   State{Since: cfg.Now(), Err: fmt.Errorf("connect %s: not tried yet", at.address)},
+		state:   State{Since: cfg.Now(), Err: fmt.Errorf("connect %s: %w", at.address, ErrNotTried)},
 	}, nil
 }
 

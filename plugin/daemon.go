@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -230,7 +231,9 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 	d.last = unseen(d.last, d.cfg.Version, d.cfg.Now(), err)
 	wait := d.sight.until.Sub(d.cfg.Now())
 	d.mu.Unlock()
-	d.tell("observe", err.Error())
+	if !errors.Is(err, ovsdb.ErrNotTried) {
+		d.tell("observe", err.Error())
+	}
 	if w != nil {
 		return d.cfg.AuditEvery
 	}
