@@ -78,15 +78,6 @@ func (s *Store) Material(want Set) (in, out xfrm.Key, err error) {
 	return got.In.Key, got.Out.Key, nil
 }
 
-// Keep forgets every key set that is not in names.
-func (s *Store) Keep(names map[string]bool) {
-	for n := range s.seen {
-		if !names[n] {
-			delete(s.seen, n)
-		}
-	}
-}
-
 // read opens, checks and parses one file. os.Root keeps symbolic links inside
 // the directory; the checks are made on the open file, so nothing can be
 // exchanged between check and use.
@@ -159,7 +150,7 @@ func checkOwner(info fs.FileInfo, name, path string) error {
 
 func (s *Store) unreadable(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return refuse(CodeMissing, "read key set %s: %w; make it with \"ovs-ipsec-offload keys new\" and install this host's file in %s", name, err, s.dir)
+		return refuse(CodeMissing, "read key set %s: %w; install this host's file of that set in %s; if there is none, make a set with \"ovs-ipsec-offload keys new\" and name it on both hosts", name, err, s.dir)
 	}
 	return refuse(CodeFile, "read key set %s: %w", name, err)
 }
