@@ -9,7 +9,6 @@ package config
 
 import (
 	"log/slog"
-	"slices"
 	"time"
 )
 
@@ -127,11 +126,4 @@ func (c Config) NeedsRestart(next Config) []string {
 		}
 	}
 	return names
-}
-
-// Equal tells whether both hold the same settings.
-func (c Config) Equal(o Config) bool {
-	return len(c.NeedsRestart(o)) == 0 && c.LogLevel == o.LogLevel && c.Gate == o.Gate && c.Guard == o.Guard &&
-		c.Retrofit == o.Retrofit && c.StrictSA == o.StrictSA && c.OnLeak == o.OnLeak && c.Unguarded == o.Unguarded &&
-		slices.Equal(c.GuardPorts, o.GuardPorts)
 }

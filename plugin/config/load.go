@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,10 +61,14 @@ func settings(env map[string]string) []setting {
 	}
 }
 
-// AddFlags adds a flag for every setting and --config.
-func AddFlags(flags *pflag.FlagSet) {
+// AddFlags adds --config and a flag for each of the named settings, or for every
+// setting if none is named.
+func AddFlags(flags *pflag.FlagSet, only ...string) {
 	flags.String("config", "", "configuration `FILE` (default "+DefaultFile+")")
 	for _, s := range settings(nil) {
+		if len(only) > 0 && !slices.Contains(only, s.name) {
+			continue
+		}
 		flags.String(flagName(s.name), "", fmt.Sprintf("%s (default %s)", s.usage, s.def))
 	}
 }
@@ -85,11 +90,15 @@ func load(src Source) (Config, error) {
 	// The usual delimiter "." would tear keys with addresses apart.
 	v := viper.NewWithOptions(viper.KeyDelimiter("::"))
 	path, mayMiss := src.file(env)
-	if err := readFile(v, path, mayMiss); err != nil {
+	names, err := readFile(v, path, mayMiss)
+	if err != nil {
 		return Config{}, err
 	}
-	if err := unknownKeys(known, v.AllKeys(), "setting"); err != nil {
+	if err := unknownKeys(known, slices.Concat(names, v.AllKeys()), "setting"); err != nil {
 		return Config{}, err
+	}
+	if len(names) > 0 {
+		return Config{}, fmt.Errorf("%s must not be a mapping", names[0])
 	}
 	for _, s := range known {
 		v.SetDefault(s.name, s.def)
@@ -117,19 +126,33 @@ func (s Source) file(env map[string]string) (path string, mayMiss bool) {
 	return DefaultFile, true
 }
 
-func readFile(v *viper.Viper, path string, mayMiss bool) error {
-	f, err := os.Open(path)
+// readFile reads the file into v and returns the names of empty maps: viper
+// forgets them.
+func readFile(v *viper.Viper, path string, mayMiss bool) (empty []string, err error) {
+	text, err := os.ReadFile(path)
 	if mayMiss && errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	} else if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
 	v.SetConfigType("yaml")
-	if err := v.ReadConfig(f); err != nil {
-		return fmt.Errorf("%s: %w", path, flat(err))
+	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, flat(err))
 	}
-	return nil
+	yaml, err := viper.NewCodecRegistry().Decoder("yaml")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]any{}
+	if err := yaml.Decode(text, all); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, flat(err))
+	}
+	for name, value := range all {
+		if m, is := value.(map[string]any); is && len(m) == 0 {
+			empty = append(empty, strings.ToLower(name))
+		}
+	}
+	return empty, nil
 }
 
 // environ returns the variables that are not empty.
@@ -170,7 +193,7 @@ func unknownKeys(known []setting, names []string, what string) error {
 	slices.Sort(names)
 	for _, n := range names {
 		if !slices.ContainsFunc(known, func(s setting) bool { return s.name == n }) {
-			return fmt.Errorf("unknown %s %q; did you mean %q?", what, n, nearest(known, n))
+			return fmt.Errorf("unknown %s %q%s", what, n, suggest(known, n))
 		}
 	}
 	return nil

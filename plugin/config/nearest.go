@@ -2,6 +2,24 @@
 
 package config
 
+import (
+	"fmt"
+	"strings"
+)
+
+// suggest offers the setting that name was meant for, if it is a slip of one: no
+// more than a third of its letters differ, dashes and underscores apart.
+func suggest(known []setting, name string) string {
+	bare := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "", "::", "").Replace(strings.ToLower(s))
+	}
+	near := nearest(known, name)
+	if distance(bare(near), bare(name))*3 > len(bare(near)) {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", near)
+}
+
 // nearest returns the setting whose name takes the fewest edits from name.
 func nearest(known []setting, name string) string {
 	best, least := "", int(^uint(0)>>1)

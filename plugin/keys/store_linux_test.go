@@ -102,10 +102,6 @@ func TestStoreReadsOnlyOnChange(t *testing.T) {
 	if got.Peer != "marked" {
 		t.Error("an unchanged file was read again")
 	}
-	s.Keep(map[string]bool{"set2": true})
-	if len(s.seen) != 0 {
-		t.Error("Keep kept a set that is not wanted")
-	}
 }
 
 func TestStoreRefusals(t *testing.T) {
