@@ -43,7 +43,7 @@ func newUnpark() *cobra.Command {
 // operatorVerb completes a command that has the daemon do something and waits for it.
 func operatorVerb(cmd *cobra.Command, path, done string) *cobra.Command {
 	cmd.Args = noArgs
-	config.AddFlags(cmd.Flags())
+	config.AddFlags(cmd.Flags(), "run_dir")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(config.Source{Environ: os.Environ(), Flags: cmd.Flags()})
 		if err != nil {

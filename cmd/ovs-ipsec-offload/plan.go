@@ -54,7 +54,7 @@ func fetchPlan(ctx context.Context, cfg config.Config, stderr io.Writer) (p prev
 		return p, err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	h, err := newHost(cfg, log, ledger{book}, "")
+	h, err := newHost(ctx, cfg, log, ledger{book}, "")
 	if err != nil {
 		return p, err
 	}
@@ -93,8 +93,12 @@ func printPlan(w io.Writer, p preview) error {
 		fmt.Fprintf(w, "# problem: %s [%s]\n", problem.Text, problem.Code)
 	}
 	verdict := "every prefix keeps the invariants"
-	if p.Verdict != "" {
+	switch {
+	case p.Verdict != "":
 		verdict = p.Verdict
+	case len(p.Steps) == 0:
+		_, err := fmt.Fprintln(w, "# nothing to do")
+		return err
 	}
 	_, err := fmt.Fprintf(w, "# %d steps; %s\n", len(p.Steps), verdict)
 	return err

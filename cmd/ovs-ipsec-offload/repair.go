@@ -29,7 +29,7 @@ The plan is printed first.`,
 		Args: noArgs,
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	config.AddFlags(cmd.Flags())
+	config.AddFlags(cmd.Flags(), "run_dir")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(config.Source{Environ: os.Environ(), Flags: cmd.Flags()})
 		if err != nil {

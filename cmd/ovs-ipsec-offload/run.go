@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -70,7 +71,7 @@ func run(ctx context.Context, load func() (config.Config, error), stderr io.Writ
 		return err
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
-	h, err := newHost(cfg, log, ledger{book}, boot)
+	h, err := newHost(ctx, cfg, log, ledger{book}, boot)
 	if err != nil {
 		return err
 	}
@@ -97,13 +98,14 @@ func (h *host) serve(ctx context.Context, load func() (config.Config, error), le
 		return err
 	}
 	g.Go(func() error { h.reloads(ctx, load, level, notify); return nil })
+	g.Go(func() error { <-ctx.Done(); return notify.send("STOPPING=1") })
 	g.Go(func() error {
 		h.log.Info("started", "version", version(), "ovsdb", h.cfg.OVSDB)
 		return h.daemon.Run(ctx, func(s plugin.Status) { h.tellSystemd(notify, s) })
 	})
 	err = g.Wait()
 	h.log.Info("ended; states, policies and traffic stay as they are")
-	return errors.Join(err, notify.send("STOPPING=1"))
+	return err
 }
 
 // tellSystemd reports that the daemon lives and how the host stands. It is
@@ -168,8 +170,15 @@ var errNotRunning = errors.New("ovs-ipsec-offload is not running: start it with 
 
 // unreachable gives an error of the control socket its exit code.
 func unreachable(err error) error {
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		err = fmt.Errorf("ask the daemon: %w", errNotRunning)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		err = errNotRunning
+	case errors.Is(err, os.ErrPermission):
+		err = fmt.Errorf("%w; run it as root", os.ErrPermission)
+	default:
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // its address is no place that one could go to
+		}
 	}
-	return &exitError{exitUnreachable, err}
+	return &exitError{exitUnreachable, fmt.Errorf("ask the daemon: %w", err)}
 }

@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -45,5 +47,21 @@ func TestReloadKeepsOldSettingsOnError(t *testing.T) {
 	level, log := reloaded(t, func(c *config.Config) { c.LogLevel = slog.LevelDebug }, errors.New(`unknown setting "guardd"`))
 	if level.Level() != slog.LevelInfo || !strings.Contains(log, "configuration stays as it was") || !strings.Contains(log, "guardd") {
 		t.Errorf("level %v, log %s", level.Level(), log)
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	inHTTP := func(err error) error { return &url.Error{Op: "Get", URL: "http://daemon/v1/status", Err: err} }
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&fs.PathError{Op: "connect", Path: "ctl.sock", Err: fs.ErrPermission}, "ask the daemon: permission denied; run it as root"},
+		{&fs.PathError{Op: "connect", Path: "ctl.sock", Err: fs.ErrNotExist}, "ask the daemon: " + errNotRunning.Error()},
+		{errors.New("unexpected EOF"), "ask the daemon: unexpected EOF"},
+	} {
+		if err := unreachable(inHTTP(tt.err)); describe(err) != tt.want || exitCode(err) != exitUnreachable {
+			t.Errorf("got %q, exit code %d; want %q", describe(err), exitCode(err), tt.want)
+		}
 	}
 }

@@ -27,13 +27,14 @@ func newStatus() *cobra.Command {
 		Long: `Show what the daemon finds on this host now: the state of the host, the gate, the
 NIC's IPsec tables, and every pair and port with the reason why it is as it is.
 
-The first line is the sum: ok, waiting (for the database), parked, degraded (something
-is blocked or refused) or unsafe (something that asks for IPsec is neither
-encrypted nor blocked in hardware). The exit code is 0 whatever the state.`,
+The first line is the sum: ok, waiting (for the database), unseen (the host cannot be
+looked at; what is shown is what was last known), parked (nothing of the program is
+in a NIC), degraded (something is blocked or refused) or unsafe (something that asks
+for IPsec is neither encrypted nor blocked). The exit code is 0 whatever the state.`,
 		Args: noArgs,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	config.AddFlags(cmd.Flags())
+	config.AddFlags(cmd.Flags(), "run_dir")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := fetchStatus(cmd.Context(), cmd)
 		if err != nil {

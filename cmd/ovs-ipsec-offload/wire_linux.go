@@ -34,9 +34,9 @@ type host struct {
 }
 
 // newHost connects the core with the edges of this machine.
-func newHost(cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot string) (*host, error) {
+func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger plugin.Ledger, boot string) (*host, error) {
 	nic := devlink.NewReader()
-	facts, err := nic.Facts(context.Background())
+	facts, err := nic.Facts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read NIC facts: %w", err)
 	}
