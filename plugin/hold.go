@@ -94,16 +94,16 @@ func (p *planner) mayDrain(pf, n int) Why {
 func (p *planner) leave(pf, n int) {
 	p.plan.Stuck[pf] = true
 	if n := p.ob.OnPF[pf]; n > 0 {
-		p.plan.Problems = append(p.plan.Problems, filtersOnPF(fmt.Sprintf("PF %d", pf), n))
+		p.plan.Problems = append(p.plan.Problems, filtersOnPF(p.in.name(pf), n))
 	}
 	remedy := "start this daemon before ovs-vswitchd, or stop ovs-vswitchd, delete its tunnel devices and restart both"
 	if p.in.Ask {
 		remedy = "`ovs-ipsec-offload repair` takes them out and puts them back; all traffic goes by the slow path for that time, about a second"
 	}
-	code, text := "FLOWS_FIRST", fmt.Sprintf("%d flows are in the hardware of PF %d but its IPsec tables are not: the NIC refuses them now and those flows would bypass them, so nothing was changed; %s", n, pf, remedy)
+	code, text := "FLOWS_FIRST", fmt.Sprintf("%d flows are in the hardware of %s but its IPsec tables are not: the NIC refuses them now and those flows would bypass them, so nothing was changed; %s", n, p.in.name(pf), remedy)
 	if p.ob.GaveUp {
 		code = "RETROFIT_FAILED"
-		text = fmt.Sprintf("the flows in the hardware of PF %d were taken out, but its guards could not be put in, so everything was given back as it was: see the log, mend that, and `ovs-ipsec-offload repair` tries again", pf)
+		text = fmt.Sprintf("the flows in the hardware of %s were taken out, but its guards could not be put in, so everything was given back as it was: see the log, mend that, and `ovs-ipsec-offload repair` tries again", p.in.name(pf))
 	}
 	p.plan.Problems = append(p.plan.Problems, Problem{code, text})
 }
@@ -169,7 +169,7 @@ func (p *planner) unready() bool {
 	for _, pf := range slices.Sorted(maps.Keys(p.ob.Protected)) {
 		if p.bare(pf) {
 			p.plan.Problems = append(p.plan.Problems, Problem{"HOLD_WAITS", fmt.Sprintf(
-				"flows are held back until PF %d can have its tables again: see what is noted of it; without them everything offloaded would leave in clear text", pf)})
+				"flows are held back until %s can have its tables again: see what is noted of it; without them everything offloaded would leave in clear text", p.in.name(pf))})
 			return true
 		}
 	}

@@ -34,6 +34,7 @@ type PairIntent struct {
 	Mode    xfrm.Mode
 	Keys    KeySet
 	Ports   []string // names of its ports, sorted
+	Asked   string   // name of the key set that its ports ask for
 	Problem *Problem // why it is blocked
 }
 
@@ -45,7 +46,8 @@ func (pi *PairIntent) ids() (rx, tx xfrm.SAID) {
 // PortIntent is what one tunnel port is to get.
 type PortIntent struct {
 	Name     string
-	Pair     Pair // zero when the port has no pair of its own
+	Pair     Pair   // zero when the port has no pair of its own
+	Outlet   Outlet // then
 	Problems []Problem
 	Reported map[string]string
 }
@@ -69,6 +71,8 @@ type Intent struct {
 	Pairs    []PairIntent  // sorted by pair
 	Ports    []PortIntent  // ports that ask for IPsec or are refused, sorted by name
 	Problems []Problem     // of host scope
+	// Names holds the names of the PFs, by ifindex.
+	Names map[int]string
 	// AfterDecrypt holds the PFs whose inbound policies see only decrypted packets.
 	AfterDecrypt map[int]bool
 	// Unguarded holds the PFs without policy priorities: policies of the pairs
@@ -87,6 +91,11 @@ type Intent struct {
 	DrainForSAs, Repair bool
 	// Parked tells that nothing of ours may be in a NIC.
 	Parked bool
+}
+
+// name returns the name of a PF for the operator.
+func (in *Intent) name(pf int) string {
+	return cmp.Or(in.Names[pf], fmt.Sprintf("if%d", pf))
 }
 
 // Settings are the operator's choices that bear on intent and plan.
@@ -412,7 +421,7 @@ func (b *builder) pairs() {
 	}
 	slices.SortFunc(b.out.Pairs, func(x, y PairIntent) int { return x.Pair.Compare(y.Pair) })
 	for _, t := range b.lost {
-		b.ports = append(b.ports, PortIntent{Name: t.Name, Problems: problemsOf(t, noPair(t)), Reported: t.Reported})
+		b.ports = append(b.ports, PortIntent{Name: t.Name, Outlet: b.outlet(t), Problems: problemsOf(t, noPair(t)), Reported: t.Reported})
 	}
 	for _, t := range b.flows {
 		b.blockedFlow(t)
@@ -463,7 +472,7 @@ func (b *builder) clear(p Pair, g *group) {
 func (b *builder) blockedFlow(t *ovsdb.Tunnel) {
 	for _, v := range slices.SortedFunc(maps.Keys(b.guards), VTEP.Compare) {
 		if b.flowOf(t, v) {
-			b.ports = append(b.ports, PortIntent{Name: t.Name, Reported: t.Reported, Problems: []Problem{{"PLAIN_FLOW",
+			b.ports = append(b.ports, PortIntent{Name: t.Name, Outlet: Outlet{VTEPs: []VTEP{v}, Plain: true}, Reported: t.Reported, Problems: []Problem{{"PLAIN_FLOW",
 				"port chooses its peers by flow and asks for no encryption, beside encrypted tunnels of " + v.String() +
 					": its traffic is blocked; give it another VTEP or dst_port"}}})
 			return
@@ -484,8 +493,9 @@ func (b *builder) secure(p Pair, g *group) {
 		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Problems: append(problemsOf(t, nil), own...), Reported: t.Reported})
 	}
 	leader := g.secure[0].Name
+	pi.Asked = g.secure[0].Keys
 	if lead != nil {
-		leader = lead.Name
+		leader, pi.Asked = lead.Name, lead.Keys
 	}
 	for _, t := range g.plain {
 		b.ports = append(b.ports, PortIntent{Name: t.Name, Pair: p, Reported: t.Reported, Problems: []Problem{{"PAIR_CONFLICT",
@@ -589,6 +599,10 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 
 // list puts guards and ports into their order.
 func (b *builder) list() {
+	b.out.Names = make(map[int]string, len(b.Facts.PFs))
+	for i := range b.Facts.PFs {
+		b.out.Names[b.Facts.PFs[i].Ifindex] = b.Facts.PFs[i].Name
+	}
 	for v, pf := range b.guards {
 		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v, pf), Idle: !b.asked[v] && !b.auto[v]})
 	}

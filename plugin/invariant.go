@@ -102,7 +102,7 @@ func (m *model) take(i int, s *Step) *Violation {
 		}
 		pair, _ := pairOf(s.Op.Policy)
 		if isAnchor(pair) && !m.in.Parked {
-			return bad("I4", "what holds the tables of PF %d goes", s.Op.Policy.Offload.Ifindex)
+			return bad("I4", "what holds the tables of %s goes", m.in.name(s.Op.Policy.Offload.Ifindex))
 		}
 		if m.freed(pair, s.Op.Policy) {
 			pair = Pair{} // nobody's traffic
@@ -119,7 +119,7 @@ type complain func(inv, format string, args ...any) *Violation
 func (m *model) gate(bad complain) *Violation {
 	for pf := range m.ob.Protected {
 		if r, f := m.refs[pf], m.ob.Foreign[pf]; !m.stuck[pf] && (r.TX+f.TX == 0 || r.RX+f.RX == 0) {
-			return bad("I1", "the gate opens while a table of PF %d, which had it before, is missing", pf)
+			return bad("I1", "the gate opens while a table of %s, which had it before, is missing", m.in.name(pf))
 		}
 	}
 	for _, g := range m.in.Guards {
@@ -130,14 +130,14 @@ func (m *model) gate(bad complain) *Violation {
 			return bad("I2", "the gate opens while nothing guards %s in its NIC", g.VTEP)
 		}
 		if r := m.refs[g.PF]; g.PF != 0 && (r.TX == 0 || r.RX == 0) {
-			return bad("I1", "the gate opens while a table of PF %d is missing", g.PF)
+			return bad("I1", "the gate opens while a table of %s is missing", m.in.name(g.PF))
 		}
 		if g.PF != 0 && (!m.stands(g, xfrm.Out) || !m.stands(g, xfrm.In)) {
 			return bad("I2", "the gate opens before the guard of %s stands in its NIC", g.VTEP)
 		}
 	}
 	if pf := m.adrift(); pf != 0 {
-		return bad("I1", "the gate opens while nothing of ours holds the tables of PF %d", pf)
+		return bad("I1", "the gate opens while nothing of ours holds the tables of %s", m.in.name(pf))
 	}
 	for i := range m.in.Pairs {
 		if pi := &m.in.Pairs[i]; pi.PF != 0 && !m.stuck[pi.PF] && !m.safe(pi) {
@@ -201,7 +201,7 @@ func (m *model) first(pf int, d xfrm.Dir, bad complain) *Violation {
 	r := m.refs[pf]
 	r.TX, r.RX = r.TX+m.ob.Foreign[pf].TX, r.RX+m.ob.Foreign[pf].RX
 	if pf != 0 && m.flows[pf] > 0 && (d == xfrm.Out && r.TX == 0 || d == xfrm.In && r.RX == 0) {
-		return bad("I1", "a table of PF %d is made while flows are in hardware", pf)
+		return bad("I1", "a table of %s is made while flows are in hardware", m.in.name(pf))
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (m *model) dropped(pf int, user Pair, bad complain, drop func()) *Violation
 	has := m.refs[pf]
 	switch {
 	case m.open && pf != 0 && emptied(had, has):
-		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
+		return bad("I4", "the last object of a table of %s goes while flows may be in hardware", m.in.name(pf))
 	case before && !m.safe(pi), shut[0] && m.fateOf(user, exit) == leaks, shut[1] && m.fateOf(user, 0) == leaks:
 		return bad("I2", "%s would go out in clear text", user)
 	}
@@ -268,7 +268,7 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 		}
 	}
 	if pf := m.abandons(p); pf != 0 {
-		return bad("I4", "the last object of a table of PF %d goes while flows may be in hardware", pf)
+		return bad("I4", "the last object of a table of %s goes while flows may be in hardware", m.in.name(pf))
 	}
 	m.putPolicy(p)
 	use(m.users, p)

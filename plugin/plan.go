@@ -113,8 +113,8 @@ func (p *planner) anchor() {
 					p.plan.Kept[v] = true
 				}
 				p.plan.Problems = append(p.plan.Problems, Problem{"GUARD_HELD", fmt.Sprintf(
-					"policy %s %s > %s belongs on another device now, and stays: it is all that keeps a table of PF %d while flows may be offloaded there; "+
-						"stop ovs-vswitchd, delete its tunnel devices and start it again", a.pol.Dir, a.pol.Sel.Src, a.pol.Sel.Dst, now.Offload.Ifindex)})
+					"policy %s %s > %s belongs on another device now, and stays: it is all that keeps a table of %s while flows may be offloaded there; "+
+						"stop ovs-vswitchd, delete its tunnel devices and start it again", a.pol.Dir, a.pol.Sel.Src, a.pol.Sel.Dst, p.in.name(now.Offload.Ifindex))})
 			default:
 				p.ensure(Anchor, a.pair, a.pol, a.pair == Pair{})
 			}
@@ -151,8 +151,8 @@ func (p *planner) remake() {
 		}
 		if len(stale) == 0 {
 			p.plan.Problems = append(p.plan.Problems, Problem{"TABLES_STALE", fmt.Sprintf(
-				"the IPsec tables of PF %d were made in another encap-mode and allow no tunnel mode, and they are in use: "+
-					"stop ovs-vswitchd, remove its tunnel devices and the other tunnels' ports, and start it again", pf)})
+				"the IPsec tables of %s were made in another encap-mode and allow no tunnel mode, and they are in use: "+
+					"stop ovs-vswitchd, remove its tunnel devices and the other tunnels' ports, and start it again", p.in.name(pf))})
 		}
 		for _, d := range stale {
 			p.move(pf, d, func(pol *xfrm.Policy) { pol.Offload = xfrm.Offload{} })

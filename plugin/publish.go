@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,9 @@ func summary(st Status) string {
 		worst = Degraded
 	}
 	for _, p := range st.Ports {
+		if p.State == "invalid" {
+			return Unsafe // nothing stops it
+		}
 		if len(p.Problems) > 0 {
 			worst = Degraded
 		}
@@ -270,7 +274,7 @@ func (b *statusMaker) pairStatus() []PairStatus {
 }
 
 func (b *statusMaker) pair(pi *PairIntent) PairStatus {
-	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: pi.Keys.Name, Problem: pi.Problem}
+	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: cmp.Or(pi.Keys.Name, pi.Asked), Problem: pi.Problem}
 	p.State = b.stateOf(pi)
 	if pi.PF != 0 {
 		p.PF = b.name(pi.PF)
@@ -334,7 +338,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 // exposed tells that flows of a pair that only the host's stack blocks may get
 // into a NIC.
 func (b *statusMaker) exposed(pi *PairIntent) bool {
-	return b.observed.GateOpen && b.observed.Holding == "" && !pi.Bare && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
+	return b.offloads() && !pi.Bare && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
 }
 
 // path tells who encapsulates.
@@ -365,8 +369,10 @@ func (b *statusMaker) portStatus(pairs []PairStatus) []PortStatus {
 	}
 	ps := make([]PortStatus, 0, len(b.intent.Ports))
 	for _, t := range b.intent.Ports {
-		p := PortStatus{Name: t.Name, State: "invalid", Problems: t.Problems}
-		if i, is := states[t.Pair]; is {
+		p := PortStatus{Name: t.Name, Problems: t.Problems}
+		if i, is := states[t.Pair]; !is {
+			p.State = b.loose(t.Outlet)
+		} else {
 			p.State = pairs[i].State
 			if len(p.Problems) == 0 && pairs[i].Problem != nil {
 				p.Problems = []Problem{*pairs[i].Problem}

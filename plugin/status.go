@@ -111,6 +111,6 @@ type Traffic struct {
 // of one.
 type PortStatus struct {
 	Name     string    `json:"name"`
-	State    string    `json:"state"` // of its pair, or "invalid"
+	State    string    `json:"state"` // of its pair; without one "blocked", "clear" or "invalid" (refused, and nothing stops it)
 	Problems []Problem `json:"problems,omitempty"`
 }

@@ -121,8 +121,12 @@ func printLeak(w io.Writer, p plugin.PairStatus) {
 // printPorts prints the ports that have something to say.
 func printPorts(w io.Writer, ports []plugin.PortStatus) {
 	for _, p := range ports {
+		state := p.State
+		if state == "invalid" {
+			state += " and nothing stops it"
+		}
 		for _, problem := range p.Problems {
-			fmt.Fprintf(w, "\nport %s is %s: %s [%s]\n", p.Name, p.State, problem.Text, problem.Code)
+			fmt.Fprintf(w, "\nport %s is %s: %s [%s]\n", p.Name, state, problem.Text, problem.Code)
 		}
 	}
 }
