@@ -76,6 +76,7 @@ type Daemon struct {
 	streak   int           // rounds in a row that changed something
 	last     Status
 	told     map[string]string // last line logged about a subject
+	ports    map[string]string // trouble of each port at the last round
 	keep     keeper
 	leak     leakWatch
 	cards    map[cardName]*card  // what NICs have shown

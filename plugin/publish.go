@@ -24,6 +24,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 	d.last, d.seen = st, s
 	d.mu.Unlock()
 	d.tellProblems(st.Problems)
+	d.tellPorts(st.Ports)
 	if !d.cfg.Report || !s.state.Connected {
 		return
 	}
