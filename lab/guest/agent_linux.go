@@ -88,6 +88,7 @@ func (a *agent) report(e Event) {
 	fmt.Fprintln(a.ports[PortControl], e)
 }
 
+// reportExit sends the results and then the exit code, with the lengths of the streams.
 func (a *agent) reportExit(code int) {
 	if err := writeResults(a.ports[PortResults]); err != nil {
 		fmt.Fprintf(a.ports[PortStderr], "lab: collect results: %v\n", err)
@@ -117,6 +118,7 @@ func killOthers() {
 	_ = unix.Kill(-1, unix.SIGKILL)
 }
 
+// readPlan reads the plan that came with the payload.
 func readPlan() (Plan, error) {
 	var plan Plan
 	text, err := os.ReadFile(PlanFile)
@@ -151,6 +153,8 @@ func setUp(plan Plan) error {
 	return nil
 }
 
+// environment returns the environment of the scripts: where the lab's commands are, and
+// what the plan adds.
 func environment(plan Plan) []string {
 	env := []string{
 		"PATH=/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -215,6 +219,7 @@ type port struct {
 	n atomic.Int64
 }
 
+// Write sends b and counts it.
 func (p *port) Write(b []byte) (int, error) {
 	n, err := p.f.Write(b)
 	p.n.Add(int64(n))

@@ -10,16 +10,20 @@ import (
 // words collects the parts of a command.
 type words []string
 
+// add appends one part, made as by fmt.Sprintf.
 func (w *words) add(format string, args ...any) { *w = append(*w, fmt.Sprintf(format, args...)) }
 
+// addIf appends a part if cond is true.
 func (w *words) addIf(cond bool, format string, args ...any) {
 	if cond {
 		w.add(format, args...)
 	}
 }
 
+// String returns the parts with spaces between them.
 func (w words) String() string { return strings.Join(w, " ") }
 
+// addVerb returns the verb of ip xfrm that puts an object in.
 func addVerb(update bool) string {
 	if update {
 		return "update"
@@ -27,6 +31,7 @@ func addVerb(update bool) string {
 	return "add"
 }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (s StateAdd) String() string {
 	var w words
 	w.add("ip xfrm state %s src %v dst %v proto %s spi %#x", addVerb(s.Update), s.Src, s.Dst, s.Proto, s.SPI)
@@ -54,6 +59,8 @@ func (s StateAdd) String() string {
 }
 
 // String gives the upper layer of a selector, "" for any.
+
+// String returns the upper-layer part of a selector, as ip-xfrm(8) has it.
 func (u Upper) String() string {
 	var w words
 	w.addIf(u.Proto != "", "proto %s", u.Proto)
@@ -63,6 +70,8 @@ func (u Upper) String() string {
 }
 
 // String gives the request for offload without the direction.
+
+// String returns the offload part of a state or policy, as ip-xfrm(8) has it.
 func (o Offload) String() string {
 	if o.Packet {
 		return "offload packet dev " + o.Dev
@@ -70,12 +79,15 @@ func (o Offload) String() string {
 	return "offload dev " + o.Dev
 }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (s StateDelete) String() string {
 	return fmt.Sprintf("ip xfrm state delete src %v dst %v proto esp spi %#x", s.Src, s.Dst, s.SPI)
 }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (StateFlush) String() string { return "ip xfrm state flush" }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (p PolicyAdd) String() string {
 	var w words
 	w.add("ip xfrm policy %s src %v dst %v", addVerb(p.Update), p.Src, p.Dst)
@@ -93,6 +105,7 @@ func (p PolicyAdd) String() string {
 	return w.String()
 }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (p PolicyDelete) String() string {
 	var w words
 	w.add("ip xfrm policy delete src %v dst %v", p.Src, p.Dst)
@@ -101,8 +114,10 @@ func (p PolicyDelete) String() string {
 	return w.String()
 }
 
+// String returns the line of a script, as ip-xfrm(8) has it.
 func (PolicyFlush) String() string { return "ip xfrm policy flush" }
 
+// String returns the line of a script, as tc-flower(8) has it.
 func (f FilterAdd) String() string {
 	var w words
 	w.add("tc filter add dev %s ingress", f.Dev)
@@ -119,6 +134,8 @@ func (f FilterAdd) String() string {
 }
 
 // String gives the action as tc has it after action.
+
+// String returns the action part of a filter, as tc(8) has it.
 func (a Action) String() string {
 	switch a.Kind {
 	case "encap":
@@ -134,6 +151,7 @@ func (a Action) String() string {
 	return a.Kind
 }
 
+// String returns the line of a script, as tc(8) has it.
 func (d FilterDel) String() string {
 	var w words
 	w.add("tc filter del dev %s ingress", d.Dev)
@@ -141,28 +159,35 @@ func (d FilterDel) String() string {
 	return w.String()
 }
 
+// String returns the line of a script, as ip-link(8) has it.
 func (l LinkSet) String() string {
 	return fmt.Sprintf("ip link set %s %s", l.Dev, choose(l.Up, "up", "down"))
 }
 
+// String returns the line of a script, as devlink-dev(8) has it.
 func (e EswitchSet) String() string {
 	return fmt.Sprintf("devlink dev eswitch set pf0 %s %s", e.Key, e.Value)
 }
 
+// String returns the line of a script, as devlink-dev(8) has it.
 func (s SteeringSet) String() string {
 	return fmt.Sprintf("devlink dev param set pf0 name flow_steering_mode value %s cmode runtime", s.Value)
 }
 
+// String returns the line of a script, as devlink-port(8) has it.
 func (f FunctionSet) String() string {
 	return fmt.Sprintf("devlink port function set pf0/%d %s %s", f.VF, f.Cap, choose(f.On, "enable", "disable"))
 }
 
+// String returns the line of a script, as ethtool(8) has it.
 func (f FeatureSet) String() string {
 	return fmt.Sprintf("ethtool -K %s hw-tc-offload %s", f.Dev, choose(f.On, "on", "off"))
 }
 
+// String returns the line of a script that turns a knob of the simulated NIC.
 func (k KnobSet) String() string { return fmt.Sprintf("knob %s=%s", k.Name, k.Value) }
 
+// choose returns yes or no, as cond is.
 func choose(cond bool, yes, no string) string {
 	if cond {
 		return yes

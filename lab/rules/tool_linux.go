@@ -17,6 +17,7 @@ type toolError struct {
 	text string
 }
 
+// Error returns the command and what it wrote.
 func (e *toolError) Error() string {
 	return fmt.Sprintf("run %s: %s", e.line, strings.TrimSpace(e.text))
 }
@@ -25,6 +26,7 @@ func (e *toolError) Error() string {
 // fails, the error is a *toolError.
 func tool(ctx context.Context, args ...string) (string, error) { return toolInput(ctx, "", args...) }
 
+// toolInput is tool with something on standard input.
 func toolInput(ctx context.Context, input string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)

@@ -61,6 +61,7 @@ type SetupError struct {
 	KernelLog string
 }
 
+// Error returns the reason.
 func (e *SetupError) Error() string { return e.Reason }
 
 // A CrashError says that the machine's kernel died, hung or reported a fault.
@@ -69,6 +70,7 @@ type CrashError struct {
 	KernelLog string
 }
 
+// Error returns the reason.
 func (e *CrashError) Error() string { return e.Reason }
 
 // A NoBootError says that a machine never reached user space.
@@ -77,6 +79,7 @@ type NoBootError struct {
 	Console string
 }
 
+// Error returns the reason.
 func (e *NoBootError) Error() string { return "boot the machine: " + e.Reason }
 
 // Run boots a machine, runs the plan's script in it, and returns the script's

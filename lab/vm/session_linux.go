@@ -131,6 +131,7 @@ func (s *session) close() {
 	s.closePorts()
 }
 
+// closePorts closes our ends of the ports.
 func (s *session) closePorts() {
 	for _, f := range s.ports {
 		f.Close()

@@ -27,6 +27,7 @@ type stream struct {
 	done  chan struct{} // closed when want bytes were copied, or the port ended
 }
 
+// newStream returns a stream whose length is not known yet.
 func newStream(to io.Writer) *stream {
 	return &stream{to: to, want: -1, done: make(chan struct{})}
 }
@@ -48,6 +49,7 @@ func (s *stream) copy(from io.Reader) {
 	}
 }
 
+// add counts n more bytes.
 func (s *stream) add(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,6 +57,7 @@ func (s *stream) add(n int64) {
 	s.check()
 }
 
+// end notes that nothing more comes.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,6 +73,7 @@ func (s *stream) expect(n int64) {
 	s.check()
 }
 
+// check ends the stream when all of it is there. The caller holds mu.
 func (s *stream) check() {
 	if s.want >= 0 && s.n >= s.want && !s.ended {
 		s.ended = true
@@ -85,6 +89,7 @@ type tail struct {
 	buf []byte
 }
 
+// Write keeps b and forgets the oldest bytes beyond the limit. It never fails.
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,6 +100,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// String returns what was kept.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -25,6 +25,7 @@ type execFlags struct {
 	topology bool
 }
 
+// newExec returns the verb exec.
 func newExec(source *string, code *int) *cobra.Command {
 	var f execFlags
 	cmd := &cobra.Command{
@@ -45,6 +46,7 @@ the simulated NIC's module loaded, brings along the package's testdata, and brin
 	return cmd
 }
 
+// run runs a test binary in the machine and returns its exit code.
 func (f *execFlags) run(ctx context.Context, source string, args []string) (_ int, err error) {
 	if !f.topology {
 		f.hypervisors = 0

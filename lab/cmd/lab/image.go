@@ -12,6 +12,7 @@ import (
 	"ovs-ipsec-offload/lab/image"
 )
 
+// newImage returns the verb image.
 func newImage() *cobra.Command {
 	var rebuild, verify, prune bool
 	cmd := &cobra.Command{
@@ -28,6 +29,7 @@ func newImage() *cobra.Command {
 	return cmd
 }
 
+// imageCommand builds the image if it has to, and prints where it is.
 func imageCommand(ctx context.Context, rebuild, verify, prune bool) error {
 	cache, err := openCache(os.Stderr)
 	if err != nil {

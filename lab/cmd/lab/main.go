@@ -61,10 +61,13 @@ func onSignal() (context.Context, func() unix.Signal) {
 	}
 }
 
+// interruptError says that a signal ended the run.
 type interruptError struct{ signal unix.Signal }
 
+// Error names the signal.
 func (e *interruptError) Error() string { return "ended by " + e.signal.String() }
 
+// newRoot returns the command line; code gets the exit code of what ran in the machine.
 func newRoot(code *int) *cobra.Command {
 	var source string
 	root := &cobra.Command{
@@ -78,6 +81,7 @@ func newRoot(code *int) *cobra.Command {
 	return root
 }
 
+// exitCodeOf returns the exit code for an error: see README.md.
 func exitCodeOf(err error) int {
 	var crash *vm.CrashError
 	if errors.As(err, &crash) {

@@ -27,6 +27,7 @@ type runFlags struct {
 	timeout    int
 }
 
+// newRun returns the verb run.
 func newRun(source *string, code *int) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
@@ -52,6 +53,7 @@ reported a fault, 124 the time was over, 125 the lab could not be set up.`,
 	return cmd
 }
 
+// run runs a script in the machine and returns its exit code.
 func (f *runFlags) run(ctx context.Context, source string, args []string) (int, error) {
 	if f.bare {
 		f.hypervisors = 0

@@ -18,6 +18,7 @@ import (
 // shellLimit ends a shell that somebody forgot.
 const shellLimit = 12 * time.Hour
 
+// newShell returns the verb shell.
 func newShell(source *string, code *int) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
@@ -38,6 +39,7 @@ func newShell(source *string, code *int) *cobra.Command {
 	return cmd
 }
 
+// shell boots a machine and gives its shell the terminal until it ends.
 func (f *runFlags) shell(ctx context.Context, source string) (int, error) {
 	if f.bare {
 		f.hypervisors = 0
