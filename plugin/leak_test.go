@@ -67,17 +67,16 @@ type road struct {
 
 type roadPair struct {
 	Pair
-	way         course
-	sas         []*roadSA
-	encap       *roadRule
-	decap       *roadRule
-	out, in     int // packets a tick that go as they should
-	slow        int // packets a tick of the slow path
-	leakOut     int
-	leakIn      int
-	lost        uint64 // leaked so far
-	lostIn      uint64
-	lastUnasked int
+	way     course
+	sas     []*roadSA
+	encap   *roadRule
+	decap   *roadRule
+	out, in int // packets a tick that go as they should
+	slow    int // packets a tick of the slow path
+	leakOut int
+	leakIn  int
+	lost    uint64 // leaked so far
+	lostIn  uint64
 }
 
 type roadSA struct {
