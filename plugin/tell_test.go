@@ -4,6 +4,7 @@ package plugin_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ovs-ipsec-offload/ovsdb"
 )
 
 // portLines returns what was logged about ports since the last call, without times.
@@ -77,5 +80,22 @@ func TestLogOfManyPorts(t *testing.T) {
 	lines := portLines(&log)
 	if len(lines) != 21 || !strings.Contains(lines[20], "ports=980") {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
+func TestLogOfTheFirstConnection(t *testing.T) {
+	var log bytes.Buffer
+	r := standardRig()
+	r.cfg.Log = textLog(&log)
+	r.restart()
+	r.OVS.SetState(ovsdb.State{Err: fmt.Errorf("connect db.sock: %w", ovsdb.ErrNotTried)})
+	r.round()
+	if log.Len() > 0 {
+		t.Errorf("a warning before the first try: %s", &log)
+	}
+	r.OVS.SetState(ovsdb.State{Err: errors.New("connect db.sock: no such file")})
+	r.round()
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "no such file") {
+		t.Errorf("no warning of a connection that failed: %s", &log)
 	}
 }
