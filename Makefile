@@ -13,7 +13,7 @@ LDFLAGS := -s -w -X main.release=$(VERSION)
 FUZZTIME  ?= 3s
 TESTFLAGS ?=
 
-.PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios lab-selftest bench lab-shell clean
+.PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios lab-selftest bench soak lab-shell clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,13 +48,21 @@ bench: ## figures of docs/performance.md
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --topology' ./lab/bench/gate
 	@hack/scenario lab/scenarios/memory.sh
 
+soak: ## faults for a long time: every lost table, every step, ten minutes of churn (SEED, SOAK_SECONDS, POINTS)
+	@hack/setup demo
+	@SEED=$${SEED:-$$RANDOM}; export SEED; echo "SEED=$$SEED"; \
+	CONTRACTS="$${CONTRACTS:-4 6 4s 6s}" hack/scenario lab/scenarios/lost.sh; \
+	SHARE=100 POINTS=$${POINTS:-40} hack/scenario lab/scenarios/sweep.sh; \
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} PORTS=$${PORTS:-100} RATE=$${RATE:-10} hack/scenario lab/scenarios/soak.sh
+	@$(ENV) go test -count=1 ./plugin -run 'TestAnyHistory|TestTwoHosts' -rapid.checks=5000 -timeout 30m
+
 lab-shell: ## a shell in a virtual machine with two hypervisors
 	@hack/setup demo
 	@$(ENV) lab/shell
 
 else
 
-demo test lab-test lab-packages scenarios lab-selftest bench lab-shell:
+demo test lab-test lab-packages scenarios lab-selftest bench soak lab-shell:
 	@command -v sudo >/dev/null || { echo 'make $@: needs root, and there is no sudo: run it as root' >&2; exit 1; }
 	@exec sudo env PATH="$$PATH" make --no-print-directory $@ $(MAKEOVERRIDES)
 

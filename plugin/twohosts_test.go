@@ -218,6 +218,9 @@ func (w *wire) check(t *rapid.T) {
 		if twice := r.twice(); len(twice) > 0 {
 			t.Fatalf("hv%d: outbound keys installed twice: %v", i+1, twice)
 		}
+		if err := r.wolf(); err != nil {
+			t.Fatalf("hv%d: %v\n%s", i+1, err, w.text())
+		}
 		for _, n := range r.Keys.Names() {
 			for _, f := range r.Keys.OutPrints(n) {
 				if w[1-i].Sent(f) > 0 {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"regexp"
 	"strconv"
@@ -25,8 +26,9 @@ import (
 //
 //	before:N    after:N     at its Nth step
 //	before:TEXT after:TEXT  at the first step that has TEXT in its words
-//	each:FILE               before and after each step that FILE does not hold
-//	                        yet; it is written there first
+//	PERCENT,SEED:FILE       before and after steps that FILE does not hold yet,
+//	                        which it is written into first: of all, the share
+//	                        that SEED chooses
 //	log:FILE                nowhere; steps are written into FILE
 //
 // A step is one change of the kernel, of the database, of hw-tc-offload, of the
@@ -40,6 +42,13 @@ func withFaultPoints(c plugin.Config) plugin.Config {
 		return c
 	}
 	p := &faultPoints{how: how, what: what}
+	if percent, _, share := strings.Cut(how, ","); share {
+		n, err := strconv.ParseUint(percent, 10, 32)
+		if err != nil {
+			panic(err)
+		}
+		p.percent = uint32(n)
+	}
 	c.Database = faultyDatabase{c.Database, p}
 	c.Kernel = faultyKernel{c.Kernel, p}
 	c.Gate = faultyGate{c.Gate, p}
@@ -53,6 +62,7 @@ func withFaultPoints(c plugin.Config) plugin.Config {
 // faultPoints counts steps and ends the process at the one that it was told.
 type faultPoints struct {
 	how, what string
+	percent   uint32
 
 	mu    sync.Mutex
 	count int
@@ -79,15 +89,20 @@ func (p *faultPoints) point(side string, n int, text string) {
 		if at, err := strconv.Atoi(p.what); err == nil && at == n || err != nil && strings.Contains(text, p.what) {
 			die()
 		}
-	case "each":
-		if p.note(side + " " + text) {
-			die()
-		}
 	case "log":
 		if side == "before" {
 			p.note(fmt.Sprintf("%d %s", n, text))
 		}
+	default:
+		if line := side + " " + text; p.chosen(line) && p.note(line) {
+			die()
+		}
 	}
+}
+
+// chosen tells whether a line is in the share.
+func (p *faultPoints) chosen(line string) bool {
+	return crc32.ChecksumIEEE([]byte(p.how+line))%100 < p.percent
 }
 
 // note writes a line into the file unless it is there, and tells whether it did.
