@@ -56,6 +56,6 @@ Exit codes:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newGuard(), newPlan(), newStatus(), newRepair(), newPark(), newUnpark(), newKeys(), newVersion())
+	root.AddCommand(newRun(), newGuard(), newPlan(), newStatus(), newRepair(), newPark(), newUnpark(), newUninstall(), newKeys(), newVersion())
 	return root
 }

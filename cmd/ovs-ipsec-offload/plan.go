@@ -62,11 +62,20 @@ func fetchPlan(ctx context.Context, cfg config.Config, stderr io.Writer) (p prev
 	return h.planOnce(ctx)
 }
 
-// connectLimit is how long a plan without a daemon waits for the database.
+// connectLimit is how long a verb without a daemon waits for the database.
 const connectLimit = 10 * time.Second
 
 // planOnce waits for the database and looks once.
-func (h *host) planOnce(ctx context.Context) (preview, error) {
+func (h *host) planOnce(ctx context.Context) (p preview, err error) {
+	err = h.connected(ctx, func(ctx context.Context) error {
+		p, err = previewOf(ctx, h.daemon, false)
+		return err
+	})
+	return p, err
+}
+
+// connected waits for the database, without a daemon, and does something with it.
+func (h *host) connected(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	ended := make(chan struct{})
 	go func() { defer close(ended); h.watch.Run(ctx) }()
@@ -74,12 +83,12 @@ func (h *host) planOnce(ctx context.Context) (preview, error) {
 	for {
 		_, state := h.watch.Current()
 		if state.Known {
-			return previewOf(ctx, h.daemon, false)
+			return do(ctx)
 		}
 		select {
 		case <-h.watch.Changed():
 		case <-ctx.Done():
-			return preview{}, &exitError{exitUnreachable, fmt.Errorf("read the database: %w", errors.Join(state.Err, ctx.Err()))}
+			return &exitError{exitUnreachable, fmt.Errorf("read the database: %w", errors.Join(state.Err, ctx.Err()))}
 		}
 	}
 }

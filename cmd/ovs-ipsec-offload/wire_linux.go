@@ -29,6 +29,7 @@ type host struct {
 	log    *slog.Logger
 	watch  *ovsdb.Watch
 	xfrm   *xfrm.Client
+	config plugin.Config // of the daemon
 	daemon *plugin.Daemon
 	mark   parkMark
 }
@@ -54,13 +55,14 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 	if h.xfrm, err = xfrm.New(); err != nil {
 		return nil, err
 	}
-	h.daemon = plugin.New(withFaultPoints(plugin.Config{
+	h.config = withFaultPoints(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
 		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
 		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
-	}))
+	})
+	h.daemon = plugin.New(h.config)
 	return h, nil
 }
 
@@ -76,14 +78,14 @@ func settingsOf(c config.Config) plugin.Settings {
 
 // released makes OVS send its flows through the offload once more. The daemon
 // must not wait for it, and a failure costs speed only.
-func (h *host) released() {
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := h.vswitchd().Purge(ctx); err != nil {
-			h.log.Warn("flows from before stay in software until they end", "err", err)
-		}
-	}()
+func (h *host) released() { go h.purge(context.Background()) }
+
+func (h *host) purge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := h.vswitchd().Purge(ctx); err != nil {
+		h.log.Warn("flows from before stay in software until they end", "err", err)
+	}
 }
 
 // vswitchd returns the way to ovs-vswitchd, whose files lie beside the socket

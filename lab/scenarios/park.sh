@@ -38,3 +38,14 @@ eventually 20 "overlay answers" reaches 5 192.168.7.2
 for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 no_clear
 kill -INT $ping; wait $ping || true
+
+say "uninstall: not before the tunnel is gone, and the host is parked"
+lab-hv 1 ovs-ipsec-offload park >/dev/null
+daemon_stop 1
+must "refused while a port asks for IPsec" sh -c "! lab-hv 1 ovs-ipsec-offload uninstall 2>/tmp/err && grep -q UNINSTALL_ASKED /tmp/err"
+lab-hv 1 ovs-vsctl del-port br-int vx0
+lab-hv 1 ovs-ipsec-offload uninstall
+must "hv1: no policy is left" test -z "$(lab-hv 1 ip xfrm policy | grep -v '^\s*socket' | grep 4789)"
+must "hv1: the database is as it was" sh -c "! lab-hv 1 ovs-vsctl list Open_vSwitch | grep -E 'ipsec-offload|flow-limit'"
+must "hv1: hw-tc-offload is as it was" sh -c "lab-hv 1 ethtool -k pf0 | grep -q 'hw-tc-offload: on' && lab-hv 1 ethtool -k rep0 | grep -q 'hw-tc-offload: on'"
+no_clear

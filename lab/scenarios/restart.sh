@@ -16,9 +16,12 @@ objects() { { lab-hv "$1" ip xfrm state | grep -E '^src|proto esp'; lab-hv "$1" 
 objects 1 >/tmp/before
 esp=$(nic 1 tx_esp)
 
-say "600 echo requests; meanwhile: TERM and start, KILL and start"
+say "600 echo requests beside a stream of 20 Mbit/s; meanwhile: TERM and start, KILL and start"
 lab-vm 1 ping -q -i 0.05 -c 600 192.168.7.2 >/tmp/ping 2>&1 &
 ping=$!
+lab-vm 2 iperf3 -s -D -I /tmp/iperf.pid >/dev/null
+lab-vm 1 iperf3 -u -b 20M -l 1200 -c 192.168.7.2 -t 20 >/tmp/iperf 2>&1 &
+stream=$!
 eventually 10 "traffic flows" nic_over 1 tx_esp "$((esp + 20))"
 daemon_stop 1
 eventually 10 "traffic goes on without the daemon" nic_over 1 tx_esp "$((esp + 60))"
@@ -28,8 +31,10 @@ daemon_stop 1 -KILL
 eventually 10 "traffic goes on" nic_over 1 tx_esp "$((esp + 120))"
 daemon_start 1
 eventually 20 "hv1: vx0 encrypted" state_is 1 vx0 encrypted
-wait $ping || true
-cat /tmp/ping
+wait $ping $stream || true
+kill "$(tr -d '\0' </tmp/iperf.pid)"
+cat /tmp/ping; grep receiver /tmp/iperf
+must "no datagram of the stream was lost" grep -q ' 0/[0-9]* (0%) *receiver' /tmp/iperf
 must "600 of 600 answered" grep -q '600 received' /tmp/ping
 objects 1 >/tmp/after
 must "SAs and policies are the very same" cmp /tmp/before /tmp/after
