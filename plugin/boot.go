@@ -20,8 +20,8 @@ type BootInput struct {
 	Settings Settings
 	Saved    saved.State
 	Policies []xfrm.Policy // ours that stand
-	// Poor holds the PFs that have shown to have no policy priorities.
-	Poor map[int]bool
+	// NoPriority holds the PFs that have shown to have no policy priorities.
+	NoPriority map[int]bool
 	// Bypasses tells that the saved bypasses are wanted too.
 	Bypasses bool
 	// Parked tells that nothing may be put into a NIC.
@@ -45,9 +45,9 @@ func GuardsOnly(in BootInput) (Intent, []Problem) {
 	for i := range facts.PFs {
 		facts.PFs[i].Up = true
 	}
-	b := builder{Input: Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies), Poor: in.Poor},
+	b := builder{Input: Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies), NoPriority: in.NoPriority},
 		guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}}
-	b.poor()
+	b.noPriorities()
 	b.out.Problems = nil // they keep no guard from standing
 	for v := range b.Guarded {
 		b.guard(v)
@@ -77,7 +77,7 @@ func (b *builder) guardSaved(in BootInput) (waiting []Problem) {
 		}
 		home, _ := in.Saved.PF(g.PF)
 		pf, why := b.savedPF(home)
-		if b.Poor[pf] {
+		if b.NoPriority[pf] {
 			pf = 0 // no guard can stand in it
 		}
 		_, stands := b.Guarded[v]
@@ -137,12 +137,12 @@ type Boot struct {
 	Bypasses bool // also the saved bypasses
 	Parked   bool // nothing may be put into a NIC
 
-	poor map[int]bool // PFs that have shown to have no policy priorities
+	noPriority map[int]bool // PFs that have shown to have no policy priorities
 }
 
 // BootResult is what became of it.
 type BootResult struct {
-	Guards   []GuardState
+	Guards   []GuardStatus
 	Steps    []string  // carried out, or with Preview those that would be, in iproute2's words
 	Problems []Problem // that keep guards from standing in their NIC
 }
@@ -158,7 +158,7 @@ const bootPoll = 500 * time.Millisecond
 func (b Boot) Run(ctx context.Context, changed <-chan struct{}, late <-chan time.Time) (BootResult, error) {
 	var r BootResult
 	var t trouble
-	b.poor = map[int]bool{}
+	b.noPriority = map[int]bool{}
 	for last := false; ; {
 		s, err := b.look(ctx, last, &r)
 		if err == nil && len(s.plan.Steps) > 0 {
@@ -215,7 +215,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload
 	s.intent, r.Problems = GuardsOnly(BootInput{Facts: s.facts, Settings: b.Settings, Saved: b.Saved,
-		Policies: s.observed.Policies, Poor: b.poor, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
+		Policies: s.observed.Policies, NoPriority: b.noPriority, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
 	if err := b.flows(ctx, s); err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (b Boot) apply(ctx context.Context, s *scene, r *BootResult) error {
 	}
 	for _, op := range out.Refused {
 		if dev := deviceOf(op); dev != 0 && xfrm.CodeOf(out.Host) == xfrm.CodeNoPriority {
-			b.poor[dev] = true // the next look does without
+			b.noPriority[dev] = true // the next look does without
 		}
 	}
 	err := out.Host

@@ -276,7 +276,7 @@ func TestCheckCatchesUnguarded(t *testing.T) {
 			r.cfg.Settings.Unguarded = true
 			r.restart()
 			r.PF("pf0").Set(func(k *fakenic.Knobs) { k.NoPriority = true })
-			if err := r.settle(); err != nil { // shows that it is poor
+			if err := r.settle(); err != nil { // shows that it knows no priorities
 				t.Fatal(err)
 			}
 			r.FlushPolicies()

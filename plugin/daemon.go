@@ -92,7 +92,7 @@ func New(cfg Config) *Daemon {
 		hold:  holding{safe: map[string]bool{}},
 		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
 		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[cardName]*card{}, last: Status{State: Waiting, Version: cfg.Version,
-			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardState{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
+			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardStatus{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 }
 
 // Alarm asks for a round because something of ours may have gone from the kernel.
@@ -279,7 +279,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 		return false
 	}
 	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
-	learned := d.learnPoor(s, &out)
+	learned := d.learnNoPriority(s, &out)
 	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		for _, line := range d.text(s, s.plan) {

@@ -97,7 +97,7 @@ func (b *builder) guard(v VTEP) {
 	if refusal != nil {
 		pf.Ifindex = cmp.Or(b.standing(v), b.onlyPF())
 	}
-	if b.Poor[pf.Ifindex] {
+	if b.NoPriority[pf.Ifindex] {
 		pf.Ifindex = 0
 	}
 	b.guards[v] = pf.Ifindex

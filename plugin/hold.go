@@ -50,13 +50,13 @@ func (p *planner) drains() (why Why, pfs map[int]bool) {
 	for _, pf := range slices.Sorted(maps.Keys(p.ob.Flows)) {
 		n := p.ob.Flows[pf]
 		switch {
-		case p.givesBack() && !p.ob.Protected[pf] && p.unguarded(pf):
+		case p.givesBack() && !p.ob.Protected[pf] && p.lacksGuard(pf):
 			p.leave(pf, n)
 		case p.in.Parked:
 			if n > 0 || p.ob.GateOpen && !p.held {
 				note(pf, WhyPark)
 			}
-		case n > 0 && p.bare(pf):
+		case n > 0 && p.lacksTable(pf):
 			if w := p.mayDrain(pf, n); w != "" {
 				note(pf, w)
 			}
@@ -69,9 +69,9 @@ func (p *planner) drains() (why Why, pfs map[int]bool) {
 	return why, pfs
 }
 
-// bare tells whether a PF that has to hold something, or did, lacks a table: the
+// lacksTable tells whether a PF that has to hold something, or did, lacks a table: the
 // kernel refuses it while flows are in hardware (EBUSY), and they would never use it.
-func (p *planner) bare(pf int) bool {
+func (p *planner) lacksTable(pf int) bool {
 	r, f := p.now.refs[pf], p.ob.Foreign[pf]
 	return (r.TX+f.TX == 0 || r.RX+f.RX == 0) &&
 		(p.ob.Protected[pf] || p.in.Unguarded[pf] || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool { return g.PF == pf }))
@@ -108,9 +108,9 @@ func (p *planner) leave(pf, n int) {
 	p.plan.Problems = append(p.plan.Problems, Problem{code, text})
 }
 
-// unguarded tells whether a guard that pf should hold is missing.
-func (p *planner) unguarded(pf int) bool {
-	return p.in.Unguarded[pf] && !p.now.anchored(pf) || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool {
+// lacksGuard tells whether a guard that pf should hold is missing.
+func (p *planner) lacksGuard(pf int) bool {
+	return p.in.Unguarded[pf] && !p.now.tablesHeld(pf) || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool {
 		return g.PF == pf && !(p.now.guards(g, xfrm.Out) && p.now.guards(g, xfrm.In))
 	})
 }
@@ -167,7 +167,7 @@ func (p *planner) free() {
 // unready tells whether a PF that was protected lacks its tables still, and says so.
 func (p *planner) unready() bool {
 	for _, pf := range slices.Sorted(maps.Keys(p.ob.Protected)) {
-		if p.bare(pf) {
+		if p.lacksTable(pf) {
 			p.plan.Problems = append(p.plan.Problems, Problem{"HOLD_WAITS", fmt.Sprintf(
 				"flows are held back until %s can have its tables again: see what is noted of it; without them everything offloaded would leave in clear text", p.in.name(pf))})
 			return true

@@ -55,8 +55,8 @@ type Input struct {
 	// outbound keys were installed once already.
 	Installed func(xfrm.SAID) (*xfrm.SA, bool)
 	Spent     func(xfrm.Fingerprint) bool
-	// Poor holds the PFs that have shown to have no policy priorities.
-	Poor map[int]bool
+	// NoPriority holds the PFs that have shown to have no policy priorities.
+	NoPriority map[int]bool
 	// Guarded holds the VTEPs that have a guard now, with its PF (0: in the
 	// host's stack only). A guard is never taken away, nor out of its NIC.
 	Guarded map[VTEP]int

@@ -71,7 +71,7 @@ func BuildIntent(in Input) Intent {
 			b.out.Named[k.Set.InPrint], b.out.Named[k.Set.OutPrint] = true, true
 		}
 	}
-	b.poor()
+	b.noPriorities()
 	for i := range in.Snapshot.Tunnels {
 		b.assign(&in.Snapshot.Tunnels[i])
 	}

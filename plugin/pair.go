@@ -89,7 +89,7 @@ const (
 // OursPolicy tells whether p belongs to this program: by its priority, or on a card
 // that has none by its template.
 func OursPolicy(p *xfrm.Policy) bool {
-	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursBare(p)
+	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursNoPriority(p)
 }
 
 // Our reqid range. A reqid is a hash, never a counter: sequential reqids with

@@ -25,14 +25,14 @@ const (
 // PairIntent is what one pair is to get, and why.
 type PairIntent struct {
 	Pair
-	Bare    bool // its PF knows no priorities
-	Want    Want
-	PF      int // ifindex; 0: no PF can carry it
-	Mode    xfrm.Mode
-	Keys    KeySet
-	Ports   []string // names of its ports, sorted
-	Asked   string   // name of the key set that its ports ask for
-	Problem *Problem // why it is blocked
+	NoPriority bool // its PF knows no priorities
+	Want       Want
+	PF         int // ifindex; 0: no PF can carry it
+	Mode       xfrm.Mode
+	Keys       KeySet
+	Ports      []string // names of its ports, sorted
+	Asked      string   // name of the key set that its ports ask for
+	Problem    *Problem // why it is blocked
 }
 
 // ids returns the identities of the pair's inbound and outbound SAs.
@@ -148,7 +148,7 @@ func (b *builder) secure(p Pair, g *group) {
 	if pi.Problem == nil {
 		pi.Want = Encrypt
 	}
-	pi.Bare = b.out.Unguarded[pi.PF]
+	pi.NoPriority = b.out.Unguarded[pi.PF]
 	b.out.Pairs = append(b.out.Pairs, pi)
 }
 
@@ -177,7 +177,7 @@ func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 		return &Problem{refusal.Code, refusal.Text}
 	}
 	pi.PF = pf.Ifindex
-	if p := b.refusePoor(pf.Ifindex, pf.Name); p != nil {
+	if p := b.refuseNoPriority(pf.Ifindex, pf.Name); p != nil {
 		return p
 	}
 	if t.Mode == ovsdb.Tunneled {

@@ -18,7 +18,7 @@ func bypass(pi *PairIntent, d xfrm.Dir) *xfrm.Policy {
 func allow(pi *PairIntent, s *xfrm.SA, d xfrm.Dir) *xfrm.Policy {
 	p := &xfrm.Policy{Dir: d, Sel: pi.selector(d), Priority: PriorityAllow, Action: xfrm.Allow, Offload: onPF(pi.PF),
 		Tmpl: &xfrm.Template{Src: s.Src, Dst: s.Dst, Reqid: s.Reqid, Mode: s.Mode}}
-	if pi.Bare {
+	if pi.NoPriority {
 		p.Priority = 0
 	}
 	return p

@@ -181,7 +181,7 @@ func (k *stateMaker) pfs(prev saved.State, boot string) (ps []saved.PF) {
 // protected tells whether every guard of a PF stands in it, or what it has instead.
 func (k *stateMaker) protected(pf int) bool {
 	found := k.intent.Unguarded[pf]
-	if found && !k.now.anchored(pf) {
+	if found && !k.now.tablesHeld(pf) {
 		return false
 	}
 	for _, g := range k.intent.Guards {

@@ -68,7 +68,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), Poor: d.poorCards(s),
+		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 	})
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)

@@ -19,16 +19,16 @@ const (
 // Status is what `ovs-ipsec-offload status --json` prints. Names and meanings
 // of its fields are stable.
 type Status struct {
-	Version  string       `json:"version"`
-	State    string       `json:"state"` // OK, Waiting, Unseen, Parked, Degraded or Unsafe
-	At       time.Time    `json:"at"`
-	Host     HostStatus   `json:"host"`
-	Gate     GateStatus   `json:"gate"`
-	Problems []Problem    `json:"problems"`
-	PFs      []PFStatus   `json:"pfs"`
-	Guards   []GuardState `json:"guards"`
-	Pairs    []PairStatus `json:"pairs"`
-	Ports    []PortStatus `json:"ports"`
+	Version  string        `json:"version"`
+	State    string        `json:"state"` // OK, Waiting, Unseen, Parked, Degraded or Unsafe
+	At       time.Time     `json:"at"`
+	Host     HostStatus    `json:"host"`
+	Gate     GateStatus    `json:"gate"`
+	Problems []Problem     `json:"problems"`
+	PFs      []PFStatus    `json:"pfs"`
+	Guards   []GuardStatus `json:"guards"`
+	Pairs    []PairStatus  `json:"pairs"`
+	Ports    []PortStatus  `json:"ports"`
 }
 
 // HostStatus tells about the machine and its database.
@@ -72,8 +72,8 @@ type PFStatus struct {
 	Meter *MeterStatus `json:"meter,omitempty"`
 }
 
-// GuardState tells where the guard of a VTEP stands.
-type GuardState struct {
+// GuardStatus tells where the guard of a VTEP stands.
+type GuardStatus struct {
 	Local  string `json:"local"`
 	Port   uint16 `json:"port"`
 	PF     string `json:"pf,omitempty"`

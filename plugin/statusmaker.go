@@ -157,10 +157,10 @@ func notes(pf *devlink.PF, foreign Refs) []string {
 	return ns
 }
 
-func (b *statusMaker) guards() []GuardState {
-	gs := []GuardState{}
+func (b *statusMaker) guards() []GuardStatus {
+	gs := []GuardStatus{}
 	for _, g := range b.intent.Guards {
-		s := GuardState{Local: g.Local.String(), Port: g.Port, Stands: "no"}
+		s := GuardStatus{Local: g.Local.String(), Port: g.Port, Stands: "no"}
 		out, in := b.now.policies[place{xfrm.Out, g.selector(xfrm.Out)}], b.now.policies[place{xfrm.In, g.selector(xfrm.In)}]
 		switch {
 		case out == nil || in == nil:
@@ -247,7 +247,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 // exposed tells that flows of a pair that only the host's stack blocks may get
 // into a NIC.
 func (b *statusMaker) exposed(pi *PairIntent) bool {
-	return b.offloads() && !pi.Bare && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
+	return b.offloads() && !pi.NoPriority && slices.ContainsFunc(b.intent.Guards, func(g GuardIntent) bool { return g.Exposed && g.VTEP == pi.VTEP() })
 }
 
 // path tells who encapsulates.

@@ -22,7 +22,7 @@ func TestPrintStatus(t *testing.T) {
 			Name: "pf0", Handle: "pci/0000:08:00.0", Driver: "mlx5_core", EswitchMode: "switchdev", EncapMode: "basic",
 			TXTable: true, SAs: 2, Policies: 6, OffloadedFlows: 4, Notes: []string{"something to know"},
 		}},
-		Guards:   []plugin.GuardState{{Local: "10.0.0.1", Port: 4789, PF: "pf0", Stands: "hardware"}, {Local: "fd00::1", Port: 4789, Stands: "no"}},
+		Guards:   []plugin.GuardStatus{{Local: "10.0.0.1", Port: 4789, PF: "pf0", Stands: "hardware"}, {Local: "fd00::1", Port: 4789, Stands: "no"}},
 		Problems: []plugin.Problem{{Code: "PF_DOWN", Text: "pf1 is down"}},
 		Pairs: []plugin.PairStatus{
 			{

@@ -52,10 +52,10 @@ func blockMark(s xfrm.Selector) uint32 {
 	return reqidOf(xfrm.SAID{Dst: s.Dst.Addr(), SPI: uint32(s.DstPort)}, s.Src.Addr(), 0)
 }
 
-// oursBare tells whether a policy of priority 0 is ours: it is in a NIC, for a
+// oursNoPriority tells whether a policy of priority 0 is ours: it is in a NIC, for a
 // pair, and its reqid is that of its selector, or lies in our range and it sends
 // between the addresses of the selector.
-func oursBare(p *xfrm.Policy) bool {
+func oursNoPriority(p *xfrm.Policy) bool {
 	if p.Priority != 0 || p.Exotic || p.Tmpl == nil || p.Offload.Ifindex == 0 || p.Sel.Proto != udp || p.Sel.DstPort == 0 || p.Sel.SrcPort != 0 {
 		return false
 	}
@@ -68,12 +68,12 @@ func oursBare(p *xfrm.Policy) bool {
 	return p.Tmpl.Reqid&^reqidMask == reqidFirst
 }
 
-// poor notes the PFs that have no priorities, and what follows for the host.
-func (b *builder) poor() {
+// noPriorities notes the PFs that have no priorities, and what follows for the host.
+func (b *builder) noPriorities() {
 	b.out.Unguarded = map[int]bool{}
 	for i := range b.Facts.PFs {
 		pf := &b.Facts.PFs[i]
-		if !b.Poor[pf.Ifindex] || len(pf.Refusals()) > 0 {
+		if !b.NoPriority[pf.Ifindex] || len(pf.Refusals()) > 0 {
 			continue
 		}
 		b.out.Unguarded[pf.Ifindex] = true
@@ -98,9 +98,9 @@ func (b *builder) exit(v VTEP) int {
 	return 0
 }
 
-// refusePoor returns why a pair cannot be encrypted on a card without
+// refuseNoPriority returns why a pair cannot be encrypted on a card without
 // priorities, or nil when the operator says that it may.
-func (b *builder) refusePoor(pf int, name string) *Problem {
+func (b *builder) refuseNoPriority(pf int, name string) *Problem {
 	if !b.out.Unguarded[pf] || b.Settings.Unguarded {
 		return nil
 	}
@@ -137,8 +137,8 @@ func (p *planner) pairwise() {
 	}
 }
 
-// anchored tells whether what holds the tables of a PF without priorities stands.
-func (v *view) anchored(pf int) bool {
+// tablesHeld tells whether what holds the tables of a PF without priorities stands.
+func (v *view) tablesHeld(pf int) bool {
 	for _, d := range []xfrm.Dir{xfrm.Out, xfrm.In} {
 		p, is := v.policies[place{d, anchorPair(pf).selector(d)}]
 		if !is || p.Offload.Ifindex != pf {
@@ -215,7 +215,7 @@ func (d *Daemon) idleBlocks(s *scene) {
 // adrift returns a NIC without priorities whose tables nothing holds, or 0.
 func (m *model) adrift() int {
 	for pf := range m.in.Unguarded {
-		if !m.stuck[pf] && !m.anchored(pf) {
+		if !m.stuck[pf] && !m.tablesHeld(pf) {
 			return pf
 		}
 	}
@@ -228,9 +228,9 @@ func (m *model) freed(pair Pair, p *xfrm.Policy) bool {
 	return p.Action == xfrm.Block && m.in.Unguarded[p.Offload.Ifindex] && m.pairs[pair] == nil && m.ob.IdleFor[placeOf(p)] >= m.ob.RetireAfter
 }
 
-// learnPoor notes the NICs that refused a policy for its priority and forgives
+// learnNoPriority notes the NICs that refused a policy for its priority and forgives
 // that: the next plan does without. It tells whether there were any.
-func (d *Daemon) learnPoor(s *scene, out *Outcome) bool {
+func (d *Daemon) learnNoPriority(s *scene, out *Outcome) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	fresh := map[int]bool{}
@@ -256,8 +256,8 @@ func (d *Daemon) learnPoor(s *scene, out *Outcome) bool {
 	return len(fresh) > 0
 }
 
-// poorCards returns the PFs that have shown to have no priorities.
-func (d *Daemon) poorCards(s *scene) map[int]bool {
+// withoutPriorities returns the PFs that have shown to have no priorities.
+func (d *Daemon) withoutPriorities(s *scene) map[int]bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	poor := map[int]bool{}
