@@ -3,7 +3,6 @@
 package plugin
 
 import (
-	"net/netip"
 	"slices"
 
 	"ovs-ipsec-offload/xfrm"
@@ -57,9 +56,6 @@ func Admit(in Intent, sas []xfrm.SA, rooms map[int]Room) (Intent, []Pair) {
 	a.enter(fresh)
 	return in, waiting
 }
-
-// ends are the two addresses of an SA.
-type ends [2]netip.Addr
 
 type admission struct {
 	rooms   map[int]Room

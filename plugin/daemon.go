@@ -169,7 +169,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		held = true
 		d.hostTrouble(&Problem{"PLAN_REFUSED", fmt.Sprintf("%v; only guards and what blocks were applied: this is a defect, please report it", v)})
-		d.cfg.Log.Error("plan refused", "err", v, "steps", d.text(s, s.plan))
+		d.cfg.Log.Error("plan refused", "err", v, "steps", linesOf(s.facts, s.plan))
 	}
 	if held {
 		s.plan.Steps = hostless(s)
@@ -209,7 +209,7 @@ func (d *Daemon) reflex(ctx context.Context) {
 		return
 	}
 	out := d.applier(s.facts).apply(ctx, s.facts, s.plan)
-	d.cfg.Log.Warn("something of ours was gone: what stops clear text was done first", "steps", d.text(&s, s.plan), "done", out.Done)
+	d.cfg.Log.Warn("something of ours was gone: what stops clear text was done first", "steps", linesOf(s.facts, s.plan), "done", out.Done)
 	d.glance(&s)
 	if out.Host != nil {
 		d.tell("reflex", out.Host.Error())
@@ -282,7 +282,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 	learned := d.learnNoPriority(s, &out)
 	d.explain(ctx, &out)
 	if d.cfg.Log.Enabled(ctx, slog.LevelDebug) {
-		for _, line := range d.text(s, s.plan) {
+		for _, line := range linesOf(s.facts, s.plan) {
 			d.cfg.Log.Debug("step", "do", line)
 		}
 	}

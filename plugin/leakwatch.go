@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"ovs-ipsec-offload/xfrm"
@@ -246,7 +245,7 @@ func (w *leakWatch) leakStatus(s *scene, st *Status) {
 		w.pairLeak(s.intent.Pairs[i].Pair, &st.Pairs[i])
 	}
 	if w.err != nil {
-		st.Problems = append(st.Problems, Problem{"LEAK_BLIND", "leaks are not seen: " + strings.ReplaceAll(w.err.Error(), "\n", "; ")})
+		st.Problems = append(st.Problems, Problem{"LEAK_BLIND", "leaks are not seen: " + flat(w.err)})
 	}
 }
 

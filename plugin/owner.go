@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"fmt"
-	"net/netip"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -13,7 +12,7 @@ import (
 // pair of ours, two would work on the same traffic: the NIC takes the first
 // policy that matches, and the kernel of two with one selector only one.
 type Strangers struct {
-	sas      map[[2]netip.Addr]xfrm.SA // one for each source and destination
+	sas      map[ends]xfrm.SA // one for each source and destination
 	policies []xfrm.Policy
 }
 
@@ -23,9 +22,9 @@ func (s *Strangers) addSA(sa *xfrm.SA) {
 		return
 	}
 	if s.sas == nil {
-		s.sas = map[[2]netip.Addr]xfrm.SA{}
+		s.sas = map[ends]xfrm.SA{}
 	}
-	s.sas[[2]netip.Addr{sa.Src, sa.Dst}] = *sa
+	s.sas[ends{sa.Src, sa.Dst}] = *sa
 }
 
 // addPolicy notes a policy of somebody else's, if it can match overlay traffic:
@@ -39,8 +38,8 @@ func (s *Strangers) addPolicy(p *xfrm.Policy) {
 // Of returns why a pair cannot be set up beside what others have for it, or nil.
 func (s Strangers) Of(p Pair) *Problem {
 	const remedy = "the pair is not set up beside it: stop what made it (ovs-monitor-ipsec, strongSwan, libreswan), then `ip xfrm %s`"
-	for _, ends := range [2][2]netip.Addr{{p.Local, p.Remote}, {p.Remote, p.Local}} {
-		if sa, is := s.sas[ends]; is {
+	for _, e := range [2]ends{{p.Local, p.Remote}, {p.Remote, p.Local}} {
+		if sa, is := s.sas[e]; is {
 			return &Problem{"OWNER_FOREIGN_SA", fmt.Sprintf("an offloaded SA from %s to %s (spi 0x%08x, reqid %d) is somebody else's; "+remedy, sa.Src, sa.Dst, sa.SPI, sa.Reqid,
 				fmt.Sprintf("state delete src %s dst %s proto esp spi 0x%08x", sa.Src, sa.Dst, sa.SPI))}
 		}

@@ -65,6 +65,9 @@ func (v VTEP) selector(d xfrm.Dir) xfrm.Selector {
 
 const udp = 17
 
+// ends are the two addresses of an SA: from, to.
+type ends [2]netip.Addr
+
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func anyOf(a netip.Addr) netip.Prefix {

@@ -61,12 +61,10 @@ func (d *Daemon) Preview(ctx context.Context, repair bool) (steps []string, prob
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		verdict = v
 	}
-	return d.text(s, s.plan), s.plan.Problems, verdict, nil
+	return linesOf(s.facts, s.plan), s.plan.Problems, verdict, nil
 }
 
-// text renders a plan's steps.
-func (d *Daemon) text(s *scene, plan Plan) []string { return linesOf(s.facts, plan) }
-
+// linesOf returns the steps of a plan in iproute2's words.
 func linesOf(f devlink.Facts, plan Plan) []string {
 	name := nameOf(f)
 	lines := make([]string, len(plan.Steps))

@@ -37,7 +37,7 @@ func (w *waiting) Error() string {
 	return "wait for the database: " + w.err.Error()
 }
 
-// Code is the stable code of a host that waits for its database.
+// Unwrap returns why the database was not read; nil when nothing failed.
 func (w *waiting) Unwrap() error { return w.err }
 
 // look observes everything and plans, as if the operator had asked for a repair
@@ -261,20 +261,20 @@ func (d *Daemon) memory(s *scene) {
 	// The SAs of a blocked pair stay: without a policy they do nothing, and if
 	// they went the pair would need new keys once its trouble is over. So do the
 	// old ones of a pair whose new inbound SA does not stand yet.
-	stands, blocked := map[xfrm.SAID]bool{}, map[[2]netip.Addr]bool{}
+	stands, blocked := map[xfrm.SAID]bool{}, map[ends]bool{}
 	for i := range ob.SAs {
 		stands[ob.SAs[i].ID()] = true
 	}
 	for i := range s.intent.Pairs {
 		if pi := &s.intent.Pairs[i]; pi.Want == Blocked || pi.Want == Encrypt && !stands[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}] {
-			blocked[[2]netip.Addr{pi.Local, pi.Remote}], blocked[[2]netip.Addr{pi.Remote, pi.Local}] = true, true
+			blocked[ends{pi.Local, pi.Remote}], blocked[ends{pi.Remote, pi.Local}] = true, true
 		}
 	}
 	wanted, seen := WantedSAs(s.intent), map[xfrm.SAID]time.Time{}
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		id := ob.SAs[i].ID()
-		if wanted[id] || s.intent.Named[ob.SAs[i].KeyPrint] || blocked[[2]netip.Addr{ob.SAs[i].Src, ob.SAs[i].Dst}] {
+		if wanted[id] || s.intent.Named[ob.SAs[i].KeyPrint] || blocked[ends{ob.SAs[i].Src, ob.SAs[i].Dst}] {
 			continue
 		}
 		since, is := d.unwanted[id]
@@ -299,11 +299,11 @@ func problemOf(err error) Problem {
 	}
 	var op *xfrm.OpError
 	if !errors.As(err, &op) {
-		return Problem{"HOST_ERROR", strings.ReplaceAll(err.Error(), "\n", "; ")}
+		return Problem{"HOST_ERROR", flat(err)}
 	}
-	code, text := xfrm.CodeOf(err), err.Error()
+	code, text := xfrm.CodeOf(err), flat(err)
 	if remedy := code.Remedy(); remedy != "" {
 		text += ". " + remedy
 	}
-	return Problem{string(code), strings.ReplaceAll(text, "\n", "; ")}
+	return Problem{string(code), text}
 }

@@ -3,8 +3,6 @@
 package plugin
 
 import (
-	"net/netip"
-
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -87,7 +85,7 @@ func (p *planner) retire() {
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
 		_, used := after[s.Reqid]
-		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out || changing[[2]netip.Addr{s.Src, s.Dst}] ||
+		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out || changing[ends{s.Src, s.Dst}] ||
 			!p.usable(s.Offload.Ifindex) || p.holdsTable(s.Offload.Ifindex, s.Dir) {
 			continue
 		}
@@ -103,11 +101,11 @@ func (p *planner) retire() {
 
 // changing returns the addresses of pairs that have not all of their SAs yet: the
 // ones before may still be in use, at the other end too.
-func (p *planner) changing() map[[2]netip.Addr]bool {
-	m := map[[2]netip.Addr]bool{}
+func (p *planner) changing() map[ends]bool {
+	m := map[ends]bool{}
 	for i := range p.in.Pairs {
 		if pi := &p.in.Pairs[i]; pi.Want == Encrypt && !p.complete(pi) {
-			m[[2]netip.Addr{pi.Local, pi.Remote}], m[[2]netip.Addr{pi.Remote, pi.Local}] = true, true
+			m[ends{pi.Local, pi.Remote}], m[ends{pi.Remote, pi.Local}] = true, true
 		}
 	}
 	return m
