@@ -8,8 +8,8 @@ import (
 	"ovs-ipsec-offload/xfrm"
 )
 
-// Room is what a NIC has for inbound SAs.
-type Room struct {
+// room is what a NIC has for inbound SAs.
+type room struct {
 	PF    string // name, for the operator
 	Most  int    // inbound SAs that the card takes
 	Stand int    // that stand now, ours and others'
@@ -19,7 +19,7 @@ type Room struct {
 // free: a change of keys needs the old and the new inbound SA at once.
 const rekeyShare = 64
 
-// Admit gives the room of NICs that are known to have an end of it to the pairs
+// admit gives the room of NICs that are known to have an end of it to the pairs
 // that want it, and returns the intent that is left and the pairs that stay as
 // they are for want of room. NICs without an entry in rooms are left alone.
 //
@@ -27,7 +27,7 @@ const rekeyShare = 64
 // then pairs that have other SAs, which change their keys or lost one; then the
 // rest, by local address, remote address and port. A pair is never turned out
 // for another one.
-func Admit(in Intent, sas []xfrm.SA, rooms map[int]Room) (Intent, []Pair) {
+func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	if len(rooms) == 0 {
 		return in, nil
 	}
@@ -58,7 +58,7 @@ func Admit(in Intent, sas []xfrm.SA, rooms map[int]Room) (Intent, []Pair) {
 }
 
 type admission struct {
-	rooms   map[int]Room
+	rooms   map[int]room
 	wants   map[int]int // pairs, by PF
 	planned map[int]int // SAs that will be added, by PF
 	stands  map[xfrm.SAID]bool
@@ -103,16 +103,16 @@ func (a *admission) enter(pis []*PairIntent) {
 }
 
 // rooms returns what room the NICs of a scene have, as far as they have shown.
-func (d *Daemon) rooms(s *scene) map[int]Room {
+func (d *Daemon) rooms(s *scene) map[int]room {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	rooms := map[int]Room{}
+	rooms := map[int]room{}
 	for i := range s.facts.PFs {
 		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
 		c := d.cardOf(pf)
 		c.limit.saw(n)
 		if most, known := c.limit.room(d.cfg.Now()); known {
-			rooms[pf.Ifindex] = Room{PF: pf.Name, Most: most, Stand: n}
+			rooms[pf.Ifindex] = room{PF: pf.Name, Most: most, Stand: n}
 		}
 	}
 	return rooms

@@ -14,8 +14,8 @@ import (
 	"ovs-ipsec-offload/xfrm"
 )
 
-// BootInput is all that GuardsOnly looks at.
-type BootInput struct {
+// bootInput is all that guardsOnly looks at.
+type bootInput struct {
 	Facts    devlink.Facts
 	Settings Settings
 	Saved    saved.State
@@ -30,7 +30,7 @@ type BootInput struct {
 	Anywhere bool
 }
 
-// GuardsOnly returns an intent of guards, and of bypasses in front of them: what
+// guardsOnly returns an intent of guards, and of bypasses in front of them: what
 // can be said of a host without its database and without keys. The guards are
 // those that stand, those that were saved and, with guard: auto, one for every
 // address of a capable PF. The problems name the guards whose NIC cannot take
@@ -39,7 +39,7 @@ type BootInput struct {
 // A PF that is down gets its guards too: the kernel drops offloaded objects when
 // a device goes down (xfrm_dev_down in net/xfrm/xfrm_device.c), not while it is,
 // and at boot it often comes up after ovs-vswitchd.
-func GuardsOnly(in BootInput) (Intent, []Problem) {
+func guardsOnly(in bootInput) (Intent, []Problem) {
 	facts := in.Facts
 	facts.PFs = slices.Clone(facts.PFs)
 	for i := range facts.PFs {
@@ -67,7 +67,7 @@ func GuardsOnly(in BootInput) (Intent, []Problem) {
 
 // guardSaved asks for the saved guards: in the NIC that has the address now, else
 // in the one where the guard stands, else in the one where it stood.
-func (b *builder) guardSaved(in BootInput) (waiting []Problem) {
+func (b *builder) guardSaved(in bootInput) (waiting []Problem) {
 	for _, g := range in.Saved.Guards {
 		v := vtepAt(g)
 		_, refusal := devlink.PFOf(b.Facts, v.Local, "")
@@ -109,7 +109,7 @@ func (b *builder) savedPF(home saved.PF) (ifindex int, why string) {
 
 // bypassSaved asks for the saved bypasses, but not where a policy of the pair's
 // own stands: it may encrypt.
-func (b *builder) bypassSaved(in BootInput) {
+func (b *builder) bypassSaved(in bootInput) {
 	own := map[Pair]bool{}
 	for i := range in.Policies {
 		if p := &in.Policies[i]; p.Action != xfrm.Allow || p.Tmpl != nil {
@@ -214,7 +214,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 		return nil, err
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload
-	s.intent, r.Problems = GuardsOnly(BootInput{Facts: s.facts, Settings: b.Settings, Saved: b.Saved,
+	s.intent, r.Problems = guardsOnly(bootInput{Facts: s.facts, Settings: b.Settings, Saved: b.Saved,
 		Policies: s.observed.Policies, NoPriority: b.noPriority, Bypasses: b.Bypasses, Parked: b.Parked, Anywhere: anywhere || b.Parked})
 	if err := b.flows(ctx, s); err != nil {
 		return nil, err

@@ -161,10 +161,10 @@ func (m *model) safe(pi *PairIntent) bool {
 
 // foreign: I5, nothing that is not ours is touched.
 func (m *model) foreign(op xfrm.Op) string {
-	if op.SA != nil && !OursSA(op.SA) {
+	if op.SA != nil && !oursSA(op.SA) {
 		return fmt.Sprintf("SA with SPI 0x%08x to %s is not ours", op.SA.SPI, op.SA.Dst)
 	}
-	if op.Policy != nil && !OursPolicy(op.Policy) {
+	if op.Policy != nil && !oursPolicy(op.Policy) {
 		return fmt.Sprintf("policy with priority %d is not ours", op.Policy.Priority)
 	}
 	return ""

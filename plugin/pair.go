@@ -89,9 +89,9 @@ const (
 	bandLast      = bandFirst + 0xffff
 )
 
-// OursPolicy tells whether p belongs to this program: by its priority, or on a card
+// oursPolicy tells whether p belongs to this program: by its priority, or on a card
 // that has none by its template.
-func OursPolicy(p *xfrm.Policy) bool {
+func oursPolicy(p *xfrm.Policy) bool {
 	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursNoPriority(p)
 }
 
@@ -119,9 +119,9 @@ func reqidOf(id xfrm.SAID, src netip.Addr, n int) uint32 {
 	return reqidFirst | uint32(v^v>>32)&reqidMask
 }
 
-// OursSA tells whether s belongs to this program: its reqid can be derived from
+// oursSA tells whether s belongs to this program: its reqid can be derived from
 // its own addresses and SPI.
-func OursSA(s *xfrm.SA) bool {
+func oursSA(s *xfrm.SA) bool {
 	if s.Exotic {
 		return false
 	}

@@ -59,7 +59,7 @@ func (d *Daemon) remember(s *scene) {
 	if next.Equal(prev) && !failed {
 		return
 	}
-	err := d.cfg.Saved.Save(next, Batch(next))
+	err := d.cfg.Saved.Save(next, batch(next))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keep.err = err
@@ -202,11 +202,11 @@ func (v *view) guards(g GuardIntent, d xfrm.Dir) bool {
 	return is && p.Action == xfrm.Block && p.Offload.Ifindex == g.PF
 }
 
-// Batch returns what s asks for in iproute2's words, for "ip -force -batch":
+// batch returns what s asks for in iproute2's words, for "ip -force -batch":
 // bypasses first, then guards. It only adds, so that what stands is never
 // weakened. Comments give the devlink handle of each NIC. iproute2 knows offloaded
 // policies from its release 6.2.
-func Batch(s saved.State) string {
+func batch(s saved.State) string {
 	index := func(handle string) int {
 		return 1 + slices.IndexFunc(s.PFs, func(p saved.PF) bool { return p.Handle == handle })
 	}

@@ -74,7 +74,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
 	}
 	var wait []Pair
-	s.intent, wait = Admit(s.intent, s.observed.SAs, d.rooms(s))
+	s.intent, wait = admit(s.intent, s.observed.SAs, d.rooms(s))
 	d.memory(s)
 	for _, p := range wait {
 		s.observed.Held[p] = true
@@ -130,7 +130,7 @@ func readKernel(ctx context.Context, k Kernel) (Observed, error) {
 		if sas[i].Dir == xfrm.In {
 			ob.Inbound[sas[i].Offload.Ifindex]++
 		}
-		if OursSA(&sas[i]) {
+		if oursSA(&sas[i]) {
 			ob.SAs = append(ob.SAs, sas[i])
 		} else {
 			foreign(sas[i].Offload.Ifindex, sas[i].Dir)
@@ -138,7 +138,7 @@ func readKernel(ctx context.Context, k Kernel) (Observed, error) {
 		}
 	}
 	for i := range policies {
-		if OursPolicy(&policies[i]) {
+		if oursPolicy(&policies[i]) {
 			ob.Policies = append(ob.Policies, policies[i])
 		} else {
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
@@ -270,7 +270,7 @@ func (d *Daemon) memory(s *scene) {
 			blocked[ends{pi.Local, pi.Remote}], blocked[ends{pi.Remote, pi.Local}] = true, true
 		}
 	}
-	wanted, seen := WantedSAs(s.intent), map[xfrm.SAID]time.Time{}
+	wanted, seen := wantedSAs(s.intent), map[xfrm.SAID]time.Time{}
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		id := ob.SAs[i].ID()

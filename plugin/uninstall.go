@@ -67,14 +67,14 @@ func leftovers(ctx context.Context, kernel Kernel) ([]xfrm.Op, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
-	inNIC := slices.ContainsFunc(sas, func(s xfrm.SA) bool { return OursSA(&s) }) ||
-		slices.ContainsFunc(policies, func(p xfrm.Policy) bool { return OursPolicy(&p) && p.Offload.Ifindex != 0 })
+	inNIC := slices.ContainsFunc(sas, func(s xfrm.SA) bool { return oursSA(&s) }) ||
+		slices.ContainsFunc(policies, func(p xfrm.Policy) bool { return oursPolicy(&p) && p.Offload.Ifindex != 0 })
 	if inNIC {
 		return nil, problem("UNINSTALL_PARK", "states or policies of this program are in a NIC still: start the daemon, `ovs-ipsec-offload park`, and stop it again")
 	}
 	var guards, rest []xfrm.Op
 	for i := range policies {
-		if p := &policies[i]; OursPolicy(p) {
+		if p := &policies[i]; oursPolicy(p) {
 			op := xfrm.Op{Kind: xfrm.DeletePolicy, Policy: p}
 			if p.Action == xfrm.Block {
 				guards = append(guards, op)

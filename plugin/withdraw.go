@@ -81,7 +81,7 @@ func (p *planner) retire() {
 		}
 	}
 	p.retirePairwise()
-	wanted, before, after, changing := WantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
+	wanted, before, after, changing := wantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
 		_, used := after[s.Reqid]
@@ -122,8 +122,8 @@ func (p *planner) idle(pol *xfrm.Policy, pi *PairIntent) bool {
 	return pi.Want == Encrypt && pol.Dir == xfrm.In && !p.in.AfterDecrypt[pi.PF] && p.usable(pi.PF)
 }
 
-// WantedSAs returns the identities of the SAs that the intent names.
-func WantedSAs(in Intent) map[xfrm.SAID]bool {
+// wantedSAs returns the identities of the SAs that the intent names.
+func wantedSAs(in Intent) map[xfrm.SAID]bool {
 	w := make(map[xfrm.SAID]bool, 2*len(in.Pairs))
 	for i := range in.Pairs {
 		if pi := &in.Pairs[i]; pi.Keys.Name != "" && pi.Want == Encrypt {
