@@ -58,7 +58,7 @@ before=$(clears)
 tunnel 1 vx1 10.0.0.1 10.0.0.12 key=101 ipsec_keys="$(keys 1 2)"
 knock vx1 2
 eventually 5 "vx1 is encrypted" state_is 1 vx1 encrypted
-note "a tunnel is added under traffic: $(($(clears) - before)) packets in clear"
+note "a tunnel is added and used at once: $(($(clears) - before)) packets in clear"
 kill -STOP "$(cat /tmp/daemon1.pid)"
 before=$(clears)
 tunnel 1 vx2 10.0.0.1 10.0.0.13 key=102 ipsec_keys="$(keys 1 2)"
