@@ -23,11 +23,17 @@ func park(in *Intent) {
 }
 
 // unload takes everything of ours out of the NICs of a parked host: SAs first,
-// guards last, each of which goes on standing in the host's stack.
+// guards last, each of which goes on standing in the host's stack. An SA shares the
+// fate of the pair whose policy sends to it: if that cannot go, the SA has to stay.
 func (p *planner) unload() {
+	before := users(p.ob.Policies)
 	for i := range p.ob.SAs {
 		if s := &p.ob.SAs[i]; s.Offload.Ifindex != 0 {
-			p.step(Step{Phase: Retire, Verb: Change, Pair: Pair{Local: s.Src, Remote: s.Dst}, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
+			pair, is := before[s.Reqid]
+			if !is {
+				pair = Pair{Local: s.Src, Remote: s.Dst}
+			}
+			p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
 		}
 	}
 	for _, guards := range []bool{false, true} {
