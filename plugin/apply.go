@@ -31,8 +31,10 @@ type Outcome struct {
 	Retired map[int]int
 	Held    *HoldStatus // flows were taken out of hardware
 	Freed   bool        // a hold was ended
-	// Unrecorded is a hold that could not be written into the database.
-	Unrecorded *ovsdb.Hold
+	// Made is the hold that was begun; Unrecorded tells that it could not be
+	// written into the database.
+	Made       *ovsdb.Hold
+	Unrecorded bool
 	// Cfg is the CurCfg from which on ovs-vswitchd knows that it may offload,
 	// when Opened or Freed.
 	Cfg int64
@@ -132,8 +134,8 @@ func (r *run) wave(ctx context.Context, steps []Step) {
 func (r *run) hold(ctx context.Context, s *Step) {
 	r.committed = true
 	began := r.drain.now()
-	unrecorded, err := r.drain.hold(ctx, r.facts, s.Drain)
-	r.out.Unrecorded = unrecorded
+	made, recorded, err := r.drain.hold(ctx, r.facts, s.Drain)
+	r.out.Made, r.out.Unrecorded = made, made != nil && !recorded
 	if err == nil {
 		r.unproven = s.Drain
 		r.out.Held = &HoldStatus{Why: s.Drain.Why, At: began, Drained: r.drain.now().Sub(began).Seconds()}

@@ -300,7 +300,7 @@ func (d *Daemon) apply(ctx context.Context, s *scene, held bool) bool {
 
 func (d *Daemon) applier(facts devlink.Facts) applier {
 	a := newApplier(d.cfg, facts)
-	a.drain.unrecorded = d.unrecorded()
+	a.drain.made = d.made()
 	return a
 }
 

@@ -3,10 +3,10 @@
 package plugin
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,8 +31,9 @@ type drainer struct {
 	now   func() time.Time
 	pause func(ctx context.Context, d time.Duration)
 	boot  string // id of this boot
-	// unrecorded is a hold that the database does not know of.
-	unrecorded *ovsdb.Hold
+	// made is the hold that this daemon made, if one stands: the database may not
+	// know of it, or know it no more.
+	made *ovsdb.Hold
 }
 
 func newDrainer(cfg Config) drainer {
@@ -43,9 +44,9 @@ func newDrainer(cfg Config) drainer {
 // look at the hardware that none is left. What it changes is recorded in the
 // database, so that whoever comes after a crash can take it back: before it is
 // changed, or where every moment leaks just after; a record that cannot be written
-// then is returned. Whatever fails, flows stay held: the slow path is blocked or encrypted
+// then is no failure. What it made is returned as soon as anything was changed. Whatever fails, flows stay held: the slow path is blocked or encrypted
 // by the host's stack.
-func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (unrecorded *ovsdb.Hold, err error) {
+func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (made *ovsdb.Hold, recorded bool, err error) {
 	if what.Why.Fast() {
 		// Whatever this gives, it is looked at again below. OVS does not notice
 		// that its rules are out, so the fence may come a moment later.
@@ -53,22 +54,23 @@ func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (un
 	}
 	entry, err := d.entry(ctx, facts, what)
 	if err != nil {
-		return nil, fmt.Errorf("hold flows: %w", err)
+		return nil, false, fmt.Errorf("hold flows: %w", err)
 	}
-	if _, err := d.db.Hold(ctx, entry); err != nil {
-		if !what.Why.Fast() {
-			return nil, fmt.Errorf("hold flows: %w", err)
-		}
-		unrecorded = &entry
+	_, err = d.db.Hold(ctx, entry)
+	if err != nil && !what.Why.Fast() {
+		return nil, false, fmt.Errorf("hold flows: %w", err)
 	}
-	return unrecorded, d.empty(ctx, facts, what)
+	return &entry, err == nil, d.empty(ctx, facts, what)
 }
 
 // entry is the record of a hold: it names the devices whose hw-tc-offload is on
-// and will be turned off.
+// and will be turned off, and those that this daemon turned off before.
 func (d drainer) entry(ctx context.Context, facts devlink.Facts, what *Drain) (ovsdb.Hold, error) {
 	h := ovsdb.Hold{Why: string(what.Why), Since: d.now(), Boot: d.boot, Fenced: map[int]string{}}
 	pfs := pfsOf(facts, what.PFs)
+	if d.made != nil {
+		maps.Copy(h.Fenced, d.made.Fenced)
+	}
 	on, err := d.gate.Offloading(ctx, append(representors(pfs), what.PFs...))
 	for _, l := range links(pfs) {
 		if slices.Contains(on, l.Ifindex) {
@@ -169,8 +171,10 @@ func (d drainer) proven(ctx context.Context, facts devlink.Facts, what *Drain) e
 // returns the CurCfg from which on ovs-vswitchd knows it.
 func (d drainer) free(ctx context.Context, facts devlink.Facts) (cfg int64, err error) {
 	snap, _ := d.db.Current()
-	h := cmp.Or(snap.Host.Hold, d.unrecorded)
-	if h != nil && h.Boot == d.boot {
+	for _, h := range []*ovsdb.Hold{snap.Host.Hold, d.made} {
+		if h == nil || h.Boot != d.boot {
+			continue
+		}
 		if _, err := d.gate.Fence(ctx, fenced(facts, h), true); err != nil {
 			return 0, fmt.Errorf("free flows: turn hw-tc-offload on: %w", err)
 		}
@@ -227,11 +231,12 @@ func links(pfs []devlink.PF) []devlink.Link {
 	return ls
 }
 
-// fenced returns the devices of a record that are still the same.
+// fenced returns the devices of a record that are still there. Within a boot an
+// ifindex is not given twice, while a name may change.
 func fenced(facts devlink.Facts, h *ovsdb.Hold) []int {
 	var devs []int
 	for _, l := range links(facts.PFs) {
-		if h.Fenced[l.Ifindex] == l.Name {
+		if _, is := h.Fenced[l.Ifindex]; is {
 			devs = append(devs, l.Ifindex)
 		}
 	}

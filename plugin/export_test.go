@@ -5,6 +5,9 @@ package plugin
 import (
 	"context"
 	"time"
+
+	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
 )
 
 // Round makes one round and returns how long the next may wait.
@@ -29,3 +32,6 @@ func Apply(ctx context.Context, cfg Config, p Plan, links map[int]string) Outcom
 	a.links = links
 	return a.apply(ctx, facts, p)
 }
+
+// Fenced returns the devices whose hw-tc-offload a hold has to give back.
+func Fenced(facts devlink.Facts, h *ovsdb.Hold) []int { return fenced(facts, h) }

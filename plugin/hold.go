@@ -53,7 +53,7 @@ func (p *planner) drains() (why Why, pfs map[int]bool) {
 		case p.givesBack() && !p.ob.Protected[pf] && p.lacksGuard(pf):
 			p.leave(pf, n)
 		case p.in.Parked:
-			if n > 0 || p.ob.GateOpen && !p.held {
+			if n > 0 || p.ob.GateOpen && (!p.held || p.ob.Loose) {
 				note(pf, WhyPark)
 			}
 		case n > 0 && p.lacksTable(pf):

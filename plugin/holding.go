@@ -27,10 +27,11 @@ const retrofitTries = 3
 type holding struct {
 	last   *HoldStatus
 	gaveUp bool
-	// unrecorded is a hold that could not be written into the database.
-	unrecorded *ovsdb.Hold
-	safe       map[string]bool // handles of PFs whose guards stood in this boot
-	strictEnd  time.Time       // of the last drain for SAs
+	// made is the hold that this daemon made, until it ends: the record of it may
+	// never have got into the database, or may go with a database that is replaced.
+	made      *ovsdb.Hold
+	safe      map[string]bool // handles of PFs whose guards stood in this boot
+	strictEnd time.Time       // of the last drain for SAs
 	// purge tells that OVS has to look at its flows again once CurCfg is cfg, or
 	// the row of the database another one than row.
 	purge bool
@@ -50,11 +51,12 @@ type HoldStatus struct {
 // in an earlier life. The caller holds mu.
 func (d *Daemon) recall(s *scene, kept saved.State) {
 	ob, h := &s.observed, &d.hold
-	if rec := cmp.Or(s.snapshot.Host.Hold, h.unrecorded); rec != nil {
+	if rec := cmp.Or(s.snapshot.Host.Hold, h.made); rec != nil {
 		if ob.Holding = Why(rec.Why); ob.Holding == "" {
 			ob.Holding = WhyLost // a record that cannot be read: nothing is known, so nothing is taken lightly
 		}
 	}
+	ob.Loose = s.state.Connected && ob.Holding != "" && (s.snapshot.Host.Hold == nil || s.snapshot.Host.FlowLimit != "0")
 	if ob.Holding == WhyRetrofit && d.host.count >= retrofitTries {
 		h.gaveUp = true
 	}
@@ -131,8 +133,10 @@ func (d *Daemon) bookGate(s *scene, out Outcome) {
 		d.gate = trouble{}
 		d.cfg.Log.Info("gate opened", "set", "other_config:hw-offload=true")
 	}
-	if out.Unrecorded != nil {
-		h.unrecorded = out.Unrecorded
+	if out.Made != nil {
+		h.made = out.Made
+	}
+	if out.Unrecorded {
 		d.cfg.Log.Warn("flows are held back by hw-tc-offload alone: the database cannot be written")
 	}
 	if out.Held != nil {
@@ -161,7 +165,7 @@ func (d *Daemon) bookFreed(rec *ovsdb.Hold) {
 		last = HoldStatus{At: now}
 	}
 	last.Total = now.Sub(last.At).Seconds()
-	h.last, h.unrecorded, d.consent = &last, nil, time.Time{}
+	h.last, h.made, d.consent = &last, nil, time.Time{}
 	if last.Why == WhyStrict {
 		h.strictEnd = now
 	}

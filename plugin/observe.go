@@ -33,6 +33,9 @@ type Observed struct {
 	GateOpen bool
 	// Holding is why flows are held back now; "" when they are not.
 	Holding Why
+	// Loose tells that the database no longer says so: its record is gone, or
+	// flow-limit is not 0 any more.
+	Loose bool
 	// Protected holds PFs whose guards stood earlier in this boot: flows without
 	// tables are then a loss, and not a host that was never protected.
 	Protected map[int]bool

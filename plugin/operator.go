@@ -88,8 +88,8 @@ func (d *Daemon) over(r Round) {
 	d.rounds = make(chan struct{})
 }
 
-func (d *Daemon) unrecorded() *ovsdb.Hold {
+func (d *Daemon) made() *ovsdb.Hold {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.hold.unrecorded
+	return d.hold.made
 }

@@ -220,7 +220,7 @@ func cmdMany(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
-// ovs stop|start|linger|settle|hw-offload=VALUE|system=DEVICE|lost|unread|back.
+// ovs stop|start|linger|settle|replaced|flow-limit=VALUE|hw-offload=VALUE|system=DEVICE|lost|unread|back.
 func cmdOVS(r *rig, args []string, _ io.Writer) error {
 	switch k, v, _ := strings.Cut(args[0], "="); k {
 	case "stop":
@@ -231,6 +231,11 @@ func cmdOVS(r *rig, args []string, _ io.Writer) error {
 		r.OVS.Linger = true
 	case "settle":
 		r.OVS.Settle()
+	case "replaced": // by a database that knows of no hold
+		r.OVS.SetHold(nil)
+		r.OVS.Limit("")
+	case "flow-limit":
+		r.OVS.Limit(v)
 	case "system":
 		r.OVS.SetSystems(strings.Fields(v)...)
 	case "hw-offload":
