@@ -46,13 +46,13 @@ type applier struct {
 	ledger Ledger
 	keys   Keys
 	nic    NIC
-	links  map[int]string // names of the PFs that the plan is for
+	links  pfNames // of the PFs that the plan is for
 	drain  drainer
 }
 
 // newApplier returns the hands of cfg, for a plan for the PFs of facts.
 func newApplier(cfg Config, facts devlink.Facts) applier {
-	return applier{kernel: newRetrying(cfg), ledger: cfg.Ledger, keys: cfg.Keys, nic: cfg.NIC, links: linksOf(facts), drain: newDrainer(cfg)}
+	return applier{kernel: newRetrying(cfg), ledger: cfg.Ledger, keys: cfg.Keys, nic: cfg.NIC, links: pfNamesOf(facts), drain: newDrainer(cfg)}
 }
 
 // apply carries out a plan wave by wave: steps of one kind that do not depend

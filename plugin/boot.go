@@ -221,7 +221,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	}
 	s.plan = MakePlan(s.intent, s.observed)
 	s.plan.Steps = slices.DeleteFunc(s.plan.Steps, func(st Step) bool { return st.Phase != Anchor })
-	m := statusMaker{scene: s, now: newView(&s.observed), name: nameOf(s.facts)}
+	m := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of}
 	r.Guards = m.guards()
 	for _, p := range s.plan.Problems {
 		if p.Code == "FLOWS_FIRST" {

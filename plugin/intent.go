@@ -3,8 +3,6 @@
 package plugin
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -51,7 +49,7 @@ type Intent struct {
 
 // name returns the name of a PF for the operator.
 func (in *Intent) name(pf int) string {
-	return cmp.Or(in.Names[pf], fmt.Sprintf("if%d", pf))
+	return pfNames(in.Names).of(pf)
 }
 
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
@@ -148,10 +146,7 @@ func (g *group) add(t *ovsdb.Tunnel) {
 
 // list puts guards and ports into their order.
 func (b *builder) list() {
-	b.out.Names = make(map[int]string, len(b.Facts.PFs))
-	for i := range b.Facts.PFs {
-		b.out.Names[b.Facts.PFs[i].Ifindex] = b.Facts.PFs[i].Name
-	}
+	b.out.Names = pfNamesOf(b.Facts)
 	for v, pf := range b.guards {
 		b.out.Guards = append(b.out.Guards, GuardIntent{VTEP: v, PF: pf, Exposed: b.asked[v] && b.onSwitch(v, pf), Idle: !b.asked[v] && !b.auto[v]})
 	}

@@ -66,24 +66,12 @@ func (d *Daemon) Preview(ctx context.Context, repair bool) (steps []string, prob
 
 // linesOf returns the steps of a plan in iproute2's words.
 func linesOf(f devlink.Facts, plan Plan) []string {
-	name := nameOf(f)
+	names := pfNamesOf(f)
 	lines := make([]string, len(plan.Steps))
 	for i, st := range plan.Steps {
-		lines[i] = st.Text(name)
+		lines[i] = st.Text(names.of)
 	}
 	return lines
-}
-
-// nameOf returns a lookup of PF names by ifindex.
-func nameOf(f devlink.Facts) func(int) string {
-	return func(ifindex int) string {
-		for i := range f.PFs {
-			if f.PFs[i].Ifindex == ifindex {
-				return f.PFs[i].Name
-			}
-		}
-		return fmt.Sprintf("if%d", ifindex)
-	}
 }
 
 // tellProblems logs host problems that are new and forgets those that are over.

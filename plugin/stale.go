@@ -8,18 +8,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-
-	"ovs-ipsec-offload/devlink"
 )
-
-// linksOf returns the names of the PFs that a plan was made for.
-func linksOf(f devlink.Facts) map[int]string {
-	names := make(map[int]string, len(f.PFs))
-	for i := range f.PFs {
-		names[f.PFs[i].Ifindex] = f.PFs[i].Name
-	}
-	return names
-}
 
 // stale returns the devices of steps that are not any more what they were when
 // the plan was made: the driver was loaded anew, the card was reset. The kernel

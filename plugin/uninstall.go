@@ -35,7 +35,7 @@ func Uninstall(ctx context.Context, cfg Config, clear bool) ([]string, error) {
 	}
 	done := make([]string, len(ops))
 	for i := range ops {
-		done[i] = ops[i].IP(func(ifindex int) string { return fmt.Sprintf("if%d", ifindex) })
+		done[i] = ops[i].IP(pfNames(nil).of)
 	}
 	if snap.Host.Hold != nil {
 		if err := letIn(ctx, cfg); err != nil {
