@@ -111,7 +111,7 @@ func (p *planner) leave(pf, n int) {
 // lacksGuard tells whether a guard that pf should hold is missing.
 func (p *planner) lacksGuard(pf int) bool {
 	return p.in.Unguarded[pf] && !p.now.tablesHeld(pf) || slices.ContainsFunc(p.in.Guards, func(g GuardIntent) bool {
-		return g.PF == pf && !(p.now.guards(g, xfrm.Out) && p.now.guards(g, xfrm.In))
+		return g.PF == pf && !(p.now.guardStands(g, xfrm.Out) && p.now.guardStands(g, xfrm.In))
 	})
 }
 

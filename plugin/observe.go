@@ -228,3 +228,9 @@ func (v *view) fateOf(p Pair, pf int) fate {
 	}
 	return leaks
 }
+
+// guardStands tells whether a guard stands in the NIC that it is meant for.
+func (v *view) guardStands(g GuardIntent, d xfrm.Dir) bool {
+	p, is := v.policies[place{d, g.selector(d)}]
+	return is && p.Action == xfrm.Block && p.Offload.Ifindex == g.PF
+}

@@ -58,7 +58,7 @@ func (b *statusMaker) loose(o Outlet) string {
 // stopped tells whether a guard stops what leaves from a VTEP.
 func (b *statusMaker) stopped(v VTEP) bool {
 	i, is := slices.BinarySearchFunc(b.intent.Guards, v, func(g GuardIntent, v VTEP) int { return g.VTEP.Compare(v) })
-	return is && b.now.guards(b.intent.Guards[i], xfrm.Out) && !(b.intent.Guards[i].Exposed && b.offloads())
+	return is && b.now.guardStands(b.intent.Guards[i], xfrm.Out) && !(b.intent.Guards[i].Exposed && b.offloads())
 }
 
 // offloads tells whether flows may get into hardware now.

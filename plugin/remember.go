@@ -189,17 +189,11 @@ func (k *stateMaker) protected(pf int) bool {
 			continue
 		}
 		found = true
-		if !k.now.guards(g, xfrm.Out) || !k.now.guards(g, xfrm.In) {
+		if !k.now.guardStands(g, xfrm.Out) || !k.now.guardStands(g, xfrm.In) {
 			return false
 		}
 	}
 	return found && !k.plan.Stuck[pf]
-}
-
-// guards tells whether a guard stands in the NIC that it is meant for.
-func (v *view) guards(g GuardIntent, d xfrm.Dir) bool {
-	p, is := v.policies[place{d, g.selector(d)}]
-	return is && p.Action == xfrm.Block && p.Offload.Ifindex == g.PF
 }
 
 // batch returns what s asks for in iproute2's words, for "ip -force -batch":
