@@ -44,8 +44,9 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 			continue
 		}
 		a.wants[pi.PF]++
+		rx, _ := pi.ids()
 		switch {
-		case a.stands[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}]:
+		case a.stands[rx]:
 		case a.between[ends{pi.Local, pi.Remote}]:
 			changing = append(changing, pi)
 		default:

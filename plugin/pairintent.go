@@ -5,6 +5,7 @@ package plugin
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"ovs-ipsec-offload/devlink"
@@ -37,7 +38,7 @@ type PairIntent struct {
 
 // ids returns the identities of the pair's inbound and outbound SAs.
 func (pi *PairIntent) ids() (rx, tx xfrm.SAID) {
-	return xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}, xfrm.SAID{Dst: pi.Remote, SPI: pi.Keys.OutSPI}
+	return pi.Keys.ids(pi.Pair)
 }
 
 // pairs decides what each pair gets, in the order of the pairs.
@@ -205,32 +206,39 @@ func (b *builder) claim(pi *PairIntent, set KeySet) *Problem {
 	if owner, is := b.keyOwner[set.Name]; is && owner != pi.Pair {
 		return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s is in use for %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
 	}
-	ids := [2]xfrm.SAID{{Dst: pi.Remote, SPI: set.OutSPI}, {Dst: pi.Local, SPI: set.InSPI}}
-	for i, f := range [2]xfrm.Fingerprint{set.OutPrint, set.InPrint} {
-		for _, owner := range []Pair{b.keys[f], b.spis[ids[i]]} {
-			if (owner != Pair{}) && owner != pi.Pair {
-				return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s has a key or an SPI of %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
-			}
+	rx, tx := set.ids(pi.Pair)
+	for _, owner := range []Pair{b.keys[set.OutPrint], b.spis[tx], b.keys[set.InPrint], b.spis[rx]} {
+		if (owner != Pair{}) && owner != pi.Pair {
+			return &Problem{"KEY_SHARED", fmt.Sprintf("key set %s has a key or an SPI of %s: every pair needs keys of its own: %s", set.Name, owner, set.Renew)}
 		}
 	}
 	pi.Keys = set
-	if s, is := b.Installed(xfrm.SAID{Dst: pi.Remote, SPI: set.OutSPI}); is {
-		if s.Src != pi.Local || !holds(s, set.OutPrint) || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode {
-			return &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
-				set.OutSPI, pi.Remote, set.Name, set.Renew)}
-		}
-	} else if b.Spent(set.OutPrint) {
+	stands, wrong := b.adopts(pi, tx, pi.Local, set.OutPrint)
+	switch {
+	case wrong != nil:
+		return wrong
+	case !stands && b.Spent(set.OutPrint):
 		return &Problem{"KEY_USED", fmt.Sprintf("the outbound key of set %s was installed before and its SA is gone (reboot, flush or removal); "+
 			"sending with it again would repeat nonces, so the pair stays blocked until it has new keys: %s", set.Name, set.Renew)}
 	}
-	if s, is := b.Installed(ids[1]); is && (s.Src != pi.Remote || !holds(s, set.InPrint) || s.Offload.Ifindex != pi.PF || s.Mode != pi.Mode) {
-		return &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
-			set.InSPI, pi.Local, set.Name, set.Renew)}
+	if _, wrong := b.adopts(pi, rx, pi.Remote, set.InPrint); wrong != nil {
+		return wrong
 	}
 	b.keyOwner[set.Name] = pi.Pair
 	b.keys[set.OutPrint], b.keys[set.InPrint] = pi.Pair, pi.Pair
-	b.spis[ids[0]], b.spis[ids[1]] = pi.Pair, pi.Pair
+	b.spis[rx], b.spis[tx] = pi.Pair, pi.Pair
 	return nil
+}
+
+// adopts tells whether an SA stands by that identity, and why it is not the one
+// that the pair is to have.
+func (b *builder) adopts(pi *PairIntent, id xfrm.SAID, src netip.Addr, key xfrm.Fingerprint) (stands bool, wrong *Problem) {
+	s, stands := b.Installed(id)
+	if !stands || s.Src == src && holds(s, key) && s.Offload.Ifindex == pi.PF && s.Mode == pi.Mode {
+		return stands, nil
+	}
+	return true, &Problem{"SA_MISMATCH", fmt.Sprintf("an SA with SPI 0x%08x to %s stands in the kernel and is not the one of key set %s: new keys are needed: %s",
+		id.SPI, id.Dst, pi.Keys.Name, pi.Keys.Renew)}
 }
 
 // problemsOf gives the refusals that stand in the row itself, and then p.

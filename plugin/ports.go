@@ -124,6 +124,11 @@ type KeySet struct {
 	Renew             string // the command that makes new keys for the same two hosts
 }
 
+// ids returns the identities of the inbound and outbound SAs that p has with the set.
+func (s KeySet) ids(p Pair) (rx, tx xfrm.SAID) {
+	return xfrm.SAID{Dst: p.Local, SPI: s.InSPI}, xfrm.SAID{Dst: p.Remote, SPI: s.OutSPI}
+}
+
 // Problem is a reason for the operator: a stable code, what is wrong, what to do.
 type Problem struct {
 	Code string `json:"code"`

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
-	"time"
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
@@ -235,56 +233,6 @@ func (d *Daemon) flowsOf(ctx context.Context, s *scene, pf *devlink.PF) (int, er
 		s.observed.OnPF[pf.Ifindex] = n
 	}
 	return rep.Total, nil
-}
-
-// memory adds what only time tells: pairs in back-off and SAs past their use.
-func (d *Daemon) memory(s *scene) {
-	kept := d.Saved()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now, ob := d.cfg.Now(), &s.observed
-	ob.GateOpen = strings.EqualFold(s.snapshot.Host.HWOffload, "true") // as OVS reads it (smap_get_bool)
-	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
-	ob.Held, ob.Remake = map[Pair]bool{}, map[int]bool{}
-	d.recall(s, kept)
-	for p, t := range d.pairs {
-		if now.Before(t.until) {
-			ob.Held[p] = true
-		}
-	}
-	for i := range s.intent.Pairs {
-		pi := &s.intent.Pairs[i]
-		if t, is := d.pairs[pi.Pair]; is && !ob.Held[pi.Pair] && pi.Want == Encrypt && xfrm.CodeOf(t.err) == xfrm.CodeTunnelEncap {
-			ob.Remake[pi.PF] = true
-		}
-	}
-	// The SAs of a blocked pair stay: without a policy they do nothing, and if
-	// they went the pair would need new keys once its trouble is over. So do the
-	// old ones of a pair whose new inbound SA does not stand yet.
-	stands, blocked := map[xfrm.SAID]bool{}, map[ends]bool{}
-	for i := range ob.SAs {
-		stands[ob.SAs[i].ID()] = true
-	}
-	for i := range s.intent.Pairs {
-		if pi := &s.intent.Pairs[i]; pi.Want == Blocked || pi.Want == Encrypt && !stands[xfrm.SAID{Dst: pi.Local, SPI: pi.Keys.InSPI}] {
-			blocked[ends{pi.Local, pi.Remote}], blocked[ends{pi.Remote, pi.Local}] = true, true
-		}
-	}
-	wanted, seen := wantedSAs(s.intent), map[xfrm.SAID]time.Time{}
-	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
-	for i := range ob.SAs {
-		id := ob.SAs[i].ID()
-		if wanted[id] || s.intent.Named[ob.SAs[i].KeyPrint] || blocked[ends{ob.SAs[i].Src, ob.SAs[i].Dst}] {
-			continue
-		}
-		since, is := d.unwanted[id]
-		if !is {
-			since = now
-		}
-		seen[id], ob.UnwantedFor[id] = since, now.Sub(since)
-	}
-	d.unwanted = seen
-	d.idleBlocks(s)
 }
 
 // problemOf gives an error its stable code.

@@ -81,12 +81,18 @@ func (p *planner) retire() {
 		}
 	}
 	p.retirePairwise()
+	p.retireSAs()
+}
+
+// retireSAs takes away SAs that no policy uses any more.
+func (p *planner) retireSAs() {
 	wanted, before, after, changing := wantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
-		_, used := after[s.Reqid]
-		if d, is := p.ob.UnwantedFor[s.ID()]; !is || d < p.ob.RetireAfter || wanted[s.ID()] || used && s.Dir == xfrm.Out || changing[ends{s.Src, s.Dst}] ||
-			!p.usable(s.Offload.Ifindex) || p.holdsTable(s.Offload.Ifindex, s.Dir) {
+		if _, used := after[s.Reqid]; used && s.Dir == xfrm.Out {
+			continue
+		}
+		if wanted[s.ID()] || changing[ends{s.Src, s.Dst}] || !p.outlived(s) {
 			continue
 		}
 		// The SA shares the fate of the pair whose policy is turned away from it:
@@ -97,6 +103,12 @@ func (p *planner) retire() {
 		}
 		p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
 	}
+}
+
+// outlived tells whether an SA was unwanted for long enough and may go.
+func (p *planner) outlived(s *xfrm.SA) bool {
+	d, unwanted := p.ob.UnwantedFor[s.ID()]
+	return unwanted && d >= p.ob.RetireAfter && p.usable(s.Offload.Ifindex) && !p.holdsTable(s.Offload.Ifindex, s.Dir)
 }
 
 // changing returns the addresses of pairs that have not all of their SAs yet: the
