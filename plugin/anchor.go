@@ -47,7 +47,7 @@ func (p *planner) anchor() {
 // anchors returns the bypasses and guards of PFs that may be touched.
 func (p *planner) anchors() (all []anchored) {
 	for i := range p.in.Pairs {
-		if pi := &p.in.Pairs[i]; pi.Want == Clear && p.usable(pi.PF) && !p.ob.Held[pi.Pair] {
+		if pi := &p.in.Pairs[i]; pi.Want == Clear && p.usable(pi.PF) && !p.ob.PutOff[pi.Pair] {
 			all = append(all, anchored{pi.Pair, bypass(pi, xfrm.Out)}, anchored{pi.Pair, bypass(pi, xfrm.In)})
 		}
 	}

@@ -20,7 +20,7 @@ type sender struct {
 func (p *planner) accept() {
 	for i := range p.in.Pairs {
 		pi := &p.in.Pairs[i]
-		if pi.Want != Encrypt || p.ob.Held[pi.Pair] || p.plan.Deferred[pi.Pair] != nil || !p.usable(pi.PF) {
+		if pi.Want != Encrypt || p.ob.PutOff[pi.Pair] || p.plan.Deferred[pi.Pair] != nil || !p.usable(pi.PF) {
 			continue
 		}
 		s := sender{pi: pi, in: p.sa(pi, xfrm.In), out: p.sa(pi, xfrm.Out)}

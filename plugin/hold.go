@@ -133,7 +133,7 @@ func (p *planner) wantsSAs(pf int) bool {
 	wants := false
 	for i := range p.in.Pairs {
 		pi := &p.in.Pairs[i]
-		if pi.PF != pf || pi.Want != Encrypt || p.ob.Held[pi.Pair] || p.complete(pi) {
+		if pi.PF != pf || pi.Want != Encrypt || p.ob.PutOff[pi.Pair] || p.complete(pi) {
 			continue
 		}
 		switch {

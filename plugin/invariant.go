@@ -282,7 +282,7 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 // was left alone or whose guard could not come to theirs.
 func (m *model) end(n int) *Violation {
 	for i := range m.in.Pairs {
-		if pi := &m.in.Pairs[i]; !m.stuck[pi.PF] && !m.kept[pi.VTEP()] && !m.ob.Held[pi.Pair] && !m.safe(pi) {
+		if pi := &m.in.Pairs[i]; !m.stuck[pi.PF] && !m.kept[pi.VTEP()] && !m.ob.PutOff[pi.Pair] && !m.safe(pi) {
 			return &Violation{Invariant: "I2", Step: n, Text: pi.Pair.String() + " is neither encrypted nor blocked when the plan is through"}
 		}
 	}

@@ -28,15 +28,15 @@ func (d *Daemon) memory(s *scene) {
 // tables one that waited needs anew. The caller holds mu.
 func (d *Daemon) backedOff(s *scene) {
 	now, ob := d.cfg.Now(), &s.observed
-	ob.Held, ob.Remake = map[Pair]bool{}, map[int]bool{}
+	ob.PutOff, ob.Remake = map[Pair]bool{}, map[int]bool{}
 	for p, t := range d.pairs {
 		if now.Before(t.until) {
-			ob.Held[p] = true
+			ob.PutOff[p] = true
 		}
 	}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		if t, is := d.pairs[pi.Pair]; is && !ob.Held[pi.Pair] && pi.Want == Encrypt && xfrm.CodeOf(t.err) == xfrm.CodeTunnelEncap {
+		if t, is := d.pairs[pi.Pair]; is && !ob.PutOff[pi.Pair] && pi.Want == Encrypt && xfrm.CodeOf(t.err) == xfrm.CodeTunnelEncap {
 			ob.Remake[pi.PF] = true
 		}
 	}

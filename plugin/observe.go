@@ -46,8 +46,9 @@ type Observed struct {
 	Resting bool
 	// GaveUp tells that a retrofit was tried and failed too often.
 	GaveUp bool
-	// Held holds pairs that failed and wait for their next try.
-	Held map[Pair]bool
+	// PutOff holds pairs that are not tried now: they failed and wait for their next
+	// try, or for room in the NIC.
+	PutOff map[Pair]bool
 	// UnwantedFor says how long an SA has not been wanted; RetireAfter is how
 	// long such an SA is kept, so that a port deleted and added again finds it.
 	UnwantedFor map[xfrm.SAID]time.Duration

@@ -75,7 +75,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	s.intent, wait = admit(s.intent, s.observed.SAs, d.rooms(s))
 	d.memory(s)
 	for _, p := range wait {
-		s.observed.Held[p] = true
+		s.observed.PutOff[p] = true
 	}
 	if err := d.flows(ctx, s); err != nil {
 		return nil, err
