@@ -104,7 +104,7 @@ func (d *Daemon) sample(s *scene) Sample {
 	b := statusMaker{scene: s, now: newView(&s.observed)}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		way := map[string]course{"encrypted": toSA, "blocked": toGuard, "clear": toWish, "unprotected": toNowhere}[b.stateOf(pi)]
+		way := map[string]course{StateEncrypted: toSA, StateBlocked: toGuard, StateClear: toWish, StateUnprotected: toNowhere}[b.stateOf(pi)]
 		out.Courses[pi.Pair] = Course{pi.PF, way}
 	}
 	for _, g := range s.intent.Guards {
@@ -268,11 +268,11 @@ func (w *leakWatch) pairLeak(p Pair, st *PairStatus) {
 	}
 	st.Leak = &LeakStatus{Out: l.Out, Exposed: l.Exposed, In: l.In, Since: l.Since, Last: l.Last, LeakingOut: now.Out, LeakingIn: now.In}
 	last := l.Last.UTC().Format(time.RFC3339)
-	if now.Out && st.State != "unprotected" {
-		st.State = "leaking"
+	if now.Out && st.State != StateUnprotected {
+		st.State = StateLeaking
 	}
 	switch {
-	case st.Problem != nil && !(now.Out && st.State == "leaking"):
+	case st.Problem != nil && !(now.Out && st.State == StateLeaking):
 	case now.Out:
 		st.Problem = &Problem{LeakOut, fmt.Sprintf("%s packets left the NIC without the pair's SA, the last seen at %s: look for policies of others in front of ours (ip xfrm policy), "+
 			"flows from before the tables, or a fault of the NIC; stop the traffic or set on_leak=block", bounds(l), last)}

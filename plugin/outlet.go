@@ -48,11 +48,11 @@ func (b *statusMaker) loose(o Outlet) string {
 	open := slices.ContainsFunc(o.VTEPs, func(v VTEP) bool { return !b.stopped(v) })
 	switch {
 	case !open && (o.Mute || len(o.VTEPs) > 0):
-		return "blocked"
+		return StateBlocked
 	case o.Plain:
-		return "clear"
+		return StateClear
 	}
-	return "invalid"
+	return StateInvalid
 }
 
 // stopped tells whether a guard stops what leaves from a VTEP.

@@ -16,6 +16,16 @@ const (
 	Unsafe   = "unsafe"   // some traffic that asks for IPsec is neither encrypted nor blocked in hardware
 )
 
+// The states of a pair's traffic and of a port's, for PairStatus and PortStatus.
+const (
+	StateEncrypted   = "encrypted"
+	StateBlocked     = "blocked"
+	StateClear       = "clear"       // by the operator's wish
+	StateUnprotected = "unprotected" // asks for IPsec, and is neither encrypted nor blocked
+	StateLeaking     = "leaking"     // the leak meter sees clear text, whatever policies say
+	StateInvalid     = "invalid"     // a port that is refused, and nothing stops it
+)
+
 // Status is what `ovs-ipsec-offload status --json` prints. Names and meanings
 // of its fields are stable.
 type Status struct {
@@ -85,7 +95,7 @@ type PairStatus struct {
 	Local   string   `json:"local"`
 	Remote  string   `json:"remote"`
 	Port    uint16   `json:"port"`
-	State   string   `json:"state"` // "encrypted", "blocked", "clear" (by the operator's wish), "unprotected" or "leaking"
+	State   string   `json:"state"` // StateEncrypted to StateLeaking
 	Path    string   `json:"path,omitempty"`
 	Mode    string   `json:"mode,omitempty"`
 	PF      string   `json:"pf,omitempty"`
@@ -111,6 +121,6 @@ type Traffic struct {
 // of one.
 type PortStatus struct {
 	Name     string    `json:"name"`
-	State    string    `json:"state"` // of its pair; without one "blocked", "clear" or "invalid" (refused, and nothing stops it)
+	State    string    `json:"state"` // of its pair; without one StateBlocked, StateClear or StateInvalid
 	Problems []Problem `json:"problems,omitempty"`
 }

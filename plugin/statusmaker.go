@@ -59,7 +59,7 @@ func summary(st Status) string {
 		worst = Degraded
 	}
 	for _, p := range st.Ports {
-		if p.State == "invalid" {
+		if p.State == StateInvalid {
 			return Unsafe // nothing stops it
 		}
 		if len(p.Problems) > 0 {
@@ -71,9 +71,9 @@ func summary(st Status) string {
 			return Unsafe
 		}
 		switch p.State {
-		case "unprotected", "leaking":
+		case StateUnprotected, StateLeaking:
 			return Unsafe
-		case "blocked":
+		case StateBlocked:
 			worst = Degraded
 		}
 	}
@@ -197,7 +197,7 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 		rx, tx := pi.ids()
 		p.In, p.Out = b.traffic(rx), b.traffic(tx)
 	}
-	if p.State == "encrypted" {
+	if p.State == StateEncrypted {
 		p.Path = b.path(pi)
 	}
 	return p
@@ -208,21 +208,21 @@ func (b *statusMaker) stateOf(pi *PairIntent) string {
 	f := b.now.fateOf(pi.Pair, pi.PF)
 	switch {
 	case pi.Want == Clear && (f == passes || f == leaks && b.now.fateOf(pi.Pair, 0) != blocked):
-		return "clear"
+		return StateClear
 	case pi.Want != Clear && b.observed.Strangers.opens(pi.Pair):
-		return "unprotected"
+		return StateUnprotected
 	case f == encrypted:
-		return "encrypted"
+		return StateEncrypted
 	case f == leaks && pi.Want != Clear, f == passes, b.exposed(pi):
-		return "unprotected"
+		return StateUnprotected
 	}
-	return "blocked"
+	return StateBlocked
 }
 
 // reason returns why a pair has not what it asks for when the intent has no
 // answer: its PF cannot be touched, its steps failed, or those of the host did.
 func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
-	if b.plan.Stuck[pi.PF] && state != "encrypted" && state != "clear" {
+	if b.plan.Stuck[pi.PF] && state != StateEncrypted && state != StateClear {
 		return &Problem{"FLOWS_FIRST", "flows of " + b.name(pi.PF) + " were offloaded before its IPsec tables stood: see the problems of the host"}
 	}
 	if why := b.plan.Deferred[pi.Pair]; why != nil {
@@ -230,7 +230,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	}
 	t, failed := b.pairs[pi.Pair]
 	switch {
-	case pi.Problem != nil || !failed && state != "unprotected":
+	case pi.Problem != nil || !failed && state != StateUnprotected:
 		return nil
 	case failed:
 		p := problemOf(t.err)

@@ -48,7 +48,7 @@ func ailment(p *PortStatus) string {
 	switch {
 	case len(p.Problems) > 0:
 		return p.State + " " + p.Problems[0].Code
-	case p.State == "encrypted" || p.State == "clear":
+	case p.State == StateEncrypted || p.State == StateClear:
 		return ""
 	}
 	return p.State

@@ -122,7 +122,7 @@ func printLeak(w io.Writer, p plugin.PairStatus) {
 func printPorts(w io.Writer, ports []plugin.PortStatus) {
 	for _, p := range ports {
 		state := p.State
-		if state == "invalid" {
+		if state == plugin.StateInvalid {
 			state += " and nothing stops it"
 		}
 		for _, problem := range p.Problems {
