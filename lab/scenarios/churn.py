@@ -2,7 +2,6 @@
 """Adds, rekeys and removes tunnel ports, as an automation would, until it is killed.
 
   churn.py HOST PORTS RATE SEED    RATE changes a second among PORTS ports
-  churn.py clean HOST              takes the ports away
 
 It writes to the database's socket, waits for a database that is away, and for
 one that has no br-int.
@@ -75,11 +74,9 @@ def rekey(host, i):
     transact({"op": "update", "table": "Interface", "where": [["name", "==", "c%d" % i]], "row": {"options": options(host, i)}})
 
 
-def remove(names):
-    for name in names:
-        rows = transact({"op": "select", "table": "Port", "where": [["name", "==", name]], "columns": ["_uuid"]})[0]["rows"]
-        if rows:
-            transact(mutate("delete", ["set", [r["_uuid"] for r in rows]]))
+def remove(name):
+    rows = transact({"op": "select", "table": "Port", "where": [["name", "==", name]], "columns": ["_uuid"]})[0]["rows"]
+    transact(mutate("delete", ["set", [r["_uuid"] for r in rows]]))
 
 
 def there():
@@ -98,7 +95,7 @@ def churn(host, ports, rate, seed):
             elif rnd.random() < 0.5:
                 rekey(host, i)
             else:
-                remove([name])
+                remove(name)
             done += 1
             with open("/tmp/churned." + host, "w") as f:
                 f.write("%d\n" % done)
@@ -111,7 +108,4 @@ def churn(host, ports, rate, seed):
 if __name__ == "__main__":
     os.umask(0o077)
     os.makedirs(KEYS, 0o700, exist_ok=True)
-    if sys.argv[1] == "clean":
-        remove(there())
-    else:
-        churn(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])
+    churn(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])

@@ -30,12 +30,12 @@ both_key() {
 # where they are spent, and steers traffic when the bridge was made anew.
 mended() {
 	case $(state 1 vx0) in
-	encrypted) lab-hv 1 ovs-ofctl dump-flows br-int | grep -q 'in_port=rep0' || steer 1 vx0; reaches 1 192.168.7.2 && nic_over 1 offloaded_flows 0 ;;
+	encrypted) lab-hv 1 ovs-ofctl --names dump-flows br-int | grep -q 'in_port=rep0' || steer 1 vx0; reaches 1 192.168.7.2 && nic_over 1 offloaded_flows 0 ;;
 	blocked) [ "$(problem 1 vx0)" != KEY_USED ] || both_key; false ;;
 	*) false ;;
 	esac
 }
-idle() { lab-hv "$1" ovs-ipsec-offload plan | grep -q '^# 0 steps; every prefix keeps'; }
+idle() { lab-hv "$1" ovs-ipsec-offload plan | grep -q '^# nothing to do'; }
 # settled N: each pair of hypervisor N is encrypted, or says that its key is spent.
 settled() {
 	lab-hv "$1" ovs-ipsec-offload status --json | jq -e '[.pairs[] | select(.state != "encrypted" and .problem.code != "KEY_USED")] == []' && idle "$1"
@@ -100,7 +100,7 @@ while [ "$(now)" -lt "$finish" ]; do
 	echo "$event" >>/tmp/events
 	budget=$((budget + $(allowed "$event"))) count=$((count + 1))
 	sleep 0.$((RANDOM % 10))
-	[ $((RANDOM % 3)) -ne 0 ] || eventually 60 "whole" mended
+	[ $((RANDOM % 3)) -ne 0 ] || eventually 60 "whole" mended; note "at $(cut -d" " -f1 /proc/uptime)"
 	leaked=$(($(nic 1 tx_clear_vxlan) - clear))
 	[ "$leaked" -le "$budget" ] || fail "$leaked packets in clear text after $event, at most $budget are allowed for; SEED=$seed"
 done

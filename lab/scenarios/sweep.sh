@@ -42,7 +42,7 @@ mended() {
 	*) false ;;
 	esac
 }
-idle() { lab-hv 1 ovs-ipsec-offload plan | grep -q '^# 0 steps; every prefix keeps'; }
+idle() { lab-hv 1 ovs-ipsec-offload plan | grep -q '^# nothing to do'; }
 at_rest() { eventually 60 "$1" mended; eventually 30 "nothing is left to do" idle; }
 says() { [ "$(lab-hv 1 ovs-ipsec-offload status --json | jq -r .state)" = "$1" ]; }
 parks() { lab-hv 1 ovs-ipsec-offload park && says parked && nic_is 1 tx_refs 0; }
