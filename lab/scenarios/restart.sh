@@ -16,11 +16,11 @@ objects() { { lab-hv "$1" ip xfrm state | grep -E '^src|proto esp'; lab-hv "$1" 
 objects 1 >/tmp/before
 esp=$(nic 1 tx_esp)
 
-say "600 echo requests beside a stream of 20 Mbit/s; meanwhile: TERM and start, KILL and start"
+say "600 echo requests beside a stream of 4 Mbit/s; meanwhile: TERM and start, KILL and start"
 lab-vm 1 ping -q -i 0.05 -c 600 192.168.7.2 >/tmp/ping 2>&1 &
 ping=$!
 lab-vm 2 iperf3 -s -D -I /tmp/iperf.pid >/dev/null
-lab-vm 1 iperf3 -u -b 20M -l 1200 -c 192.168.7.2 -t 20 >/tmp/iperf 2>&1 &
+lab-vm 1 iperf3 -u -b 4M -l 1200 -c 192.168.7.2 -t 20 >/tmp/iperf 2>&1 &
 stream=$!
 eventually 10 "traffic flows" nic_over 1 tx_esp "$((esp + 20))"
 daemon_stop 1
