@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,7 @@ func (r *run) hold(ctx context.Context, s *Step) {
 	began := r.drain.now()
 	made, recorded, err := r.drain.hold(ctx, r.facts, s.Drain)
 	r.out.Made, r.out.Unrecorded = made, made != nil && !recorded
+	r.drain.made = cmp.Or(made, r.drain.made) // the plan may end it as well
 	if err == nil {
 		r.unproven = s.Drain
 		r.out.Held = &HoldStatus{Why: s.Drain.Why, At: began, Drained: r.drain.now().Sub(began).Seconds()}
