@@ -5,6 +5,7 @@ package plugin
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +66,7 @@ func (d *Daemon) recall(s *scene, kept saved.State) {
 	ob.Protected, ob.Strict = map[int]bool{}, map[int]bool{}
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
-		if (h.safe[pf.Handle] || kept.ProtectedIn(pf.Handle, d.cfg.BootID)) && hasAddress(s, pf.Ifindex) {
+		if (h.safe[pf.Handle] || kept.ProtectedIn(pf.Handle, d.cfg.BootID)) && inUse(s, pf.Ifindex) {
 			ob.Protected[pf.Ifindex] = true
 		}
 		if d.cardOf(pf).isStrict(d.cfg.Now()) {
@@ -74,8 +75,12 @@ func (d *Daemon) recall(s *scene, kept saved.State) {
 	}
 }
 
-// hasAddress tells whether tunnels can begin at a device.
-func hasAddress(s *scene, ifindex int) bool {
+// inUse tells whether tunnels can begin at a PF, or their flows get into it: then a
+// guard is to stand there, as for a VTEP on the loopback device.
+func inUse(s *scene, ifindex int) bool {
+	if slices.ContainsFunc(s.intent.Guards, func(g GuardIntent) bool { return g.PF == ifindex }) {
+		return true
+	}
 	for a, l := range s.facts.Addrs {
 		if l.Ifindex == ifindex && a.IsGlobalUnicast() {
 			return true
