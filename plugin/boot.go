@@ -45,8 +45,7 @@ func guardsOnly(in bootInput) (Intent, []Problem) {
 	for i := range facts.PFs {
 		facts.PFs[i].Up = true
 	}
-	b := builder{Input: Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies), NoPriority: in.NoPriority},
-		guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}}
+	b := newBuilder(Input{Facts: facts, Settings: in.Settings, Guarded: vteps(in.Policies), NoPriority: in.NoPriority})
 	b.noPriorities()
 	b.out.Problems = nil // they keep no guard from standing
 	for v := range b.Guarded {

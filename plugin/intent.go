@@ -55,8 +55,7 @@ func (in *Intent) name(pf int) string {
 // BuildIntent says what the host is to hold. It is pure and total: whatever is
 // wrong with a port ends as that port's problem, never as an error.
 func BuildIntent(in Input) Intent {
-	b := builder{Input: in, groups: map[Pair]*group{}, guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, loose: map[VTEP]bool{}, keyOwner: map[string]Pair{},
-		keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
+	b := newBuilder(in)
 	b.out.AfterDecrypt = map[int]bool{}
 	for _, pf := range in.Facts.PFs {
 		if pf.RXPolicyAfterDecrypt {
@@ -108,6 +107,12 @@ type builder struct {
 	// owner tells which pair has a key or an SPI; two key sets may hold the same.
 	keys map[xfrm.Fingerprint]Pair
 	spis map[xfrm.SAID]Pair
+}
+
+func newBuilder(in Input) *builder {
+	return &builder{Input: in, groups: map[Pair]*group{},
+		guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, loose: map[VTEP]bool{},
+		keyOwner: map[string]Pair{}, keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
 }
 
 // assign puts a tunnel into its pair's group, or says why it has none.

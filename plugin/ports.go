@@ -63,6 +63,7 @@ type Gate interface {
 
 // Kernel is the XFRM side: states and policies, in software and on NICs.
 type Kernel interface {
+	// SAs and Policies return all that stand, ours and others'.
 	SAs(ctx context.Context) ([]xfrm.SA, error)
 	Policies(ctx context.Context) ([]xfrm.Policy, error)
 	// Do carries out ops in order and returns a result for each. An add with
@@ -73,6 +74,7 @@ type Kernel interface {
 
 // NIC gives the facts of this host's NICs.
 type NIC interface {
+	// Facts reads everything afresh: PFs, addresses and tunnel devices.
 	Facts(ctx context.Context) (devlink.Facts, error)
 	// Link returns the device of that index, and ENODEV when there is none.
 	Link(ctx context.Context, ifindex int) (devlink.Link, error)
@@ -84,6 +86,7 @@ type NIC interface {
 
 // Flows tells which flow rules are in hardware.
 type Flows interface {
+	// Offloaded counts the rules of devices that are in hardware.
 	Offloaded(ctx context.Context, ifindexes []int) (tc.Report, error)
 	// Tunnels lists what the rules in hardware did with tunnels: a long
 	// reading.
@@ -101,6 +104,7 @@ type Keys interface {
 
 // Ledger remembers outbound keys for ever, so that none is installed twice.
 type Ledger interface {
+	// Used tells whether a key was reserved, and not refused since.
 	Used(f xfrm.Fingerprint) bool
 	// Reserve records the keys, durably, before they are installed.
 	Reserve(ctx context.Context, es []LedgerEntry) error
