@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
+	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -105,6 +107,9 @@ func (d *Daemon) sample(s *scene) Sample {
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
 		way := map[string]course{StateEncrypted: toSA, StateBlocked: toGuard, StateClear: toWish, StateUnprotected: toNowhere}[b.stateOf(pi)]
+		if way == toNowhere && downNIC(s.facts, pi.Local) {
+			way = toWish // rules may count there, but nothing leaves
+		}
 		out.Courses[pi.Pair] = Course{pi.PF, way}
 	}
 	for _, g := range s.intent.Guards {
@@ -113,6 +118,11 @@ func (d *Daemon) sample(s *scene) Sample {
 		}
 	}
 	return out
+}
+
+// downNIC tells whether the NIC that has the address of a VTEP is down.
+func downNIC(facts devlink.Facts, local netip.Addr) bool {
+	return slices.ContainsFunc(facts.PFs, func(p devlink.PF) bool { return !p.Up && p.Ifindex == facts.Addrs[local].Ifindex })
 }
 
 // counters reads the counters of all PFs. One that cannot be read is left out,
