@@ -164,7 +164,6 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	}
 	d.mu.Unlock()
 	d.measure(ctx, s)
-	d.purge(s)
 	held := d.waits()
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		held = true
@@ -184,6 +183,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		}
 	}
 	d.remember(s)
+	d.purge(s) // now that everything stands: flows come into hardware by it
 	d.protect(s)
 	d.publish(ctx, s)
 	return d.wait(s, changed && len(s.plan.Steps) > 0)
