@@ -101,3 +101,5 @@ problem_is() { [ "$(problem "$1" "$2")" = "$3" ]; }
 reaches() { lab-vm 1 ping -q -c "$1" -i 0.2 -W 2 "$2" | grep -q " $1 received"; }
 # spis N: the SPIs of hypervisor N, sorted.
 spis() { lab-hv "$1" ip xfrm state | grep -o 'spi 0x[0-9a-f]*' | sort | tr '\n' ' '; }
+# shuffled SEED: the lines of its input in an order that SEED gives.
+shuffled() { awk -v seed="$1" 'BEGIN { srand(seed) } { printf "%.9f\t%s\n", rand(), $0 }' | sort -n | cut -f2; }

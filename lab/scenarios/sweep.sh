@@ -132,7 +132,7 @@ if [ "$points" != 0 ]; then
 	story "never" log:/tmp/steps
 	steps=$(grep -c . /tmp/all)
 	places() { for n in $(seq 1 "$steps"); do echo "before:$n"; echo "after:$n"; done; }
-	if [ "$points" = all ]; then places; else places | shuf -n "$points" --random-source=<(yes "$seed"); fi >/tmp/places
+	if [ "$points" = all ]; then places; else places | shuffled "$seed" | sed "${points}q"; fi >/tmp/places
 	while read -r place <&3; do story "$place" "$place"; done 3</tmp/places
 fi
 say "SEED=$seed; clear: packets in clear text when the tables were lost, otherwise there was none"
