@@ -46,6 +46,8 @@ lab-vm 1 ping -q -i 0.2 192.168.7.2 >/tmp/ping 2>&1 &
 ping=$!
 for n in 1 2; do daemon_stop $n; done
 for n in 1 2; do lab-hv $n ip xfrm policy flush; lab-hv $n ip xfrm state flush; done
+# Nothing is known of this boot: as if the daemon had never run.
+lab-hv 1 rm /var/lib/ovs-ipsec-offload/intent.json
 eventually 10 "hv1: tables gone" nic_is 1 tx_tables 0
 eventually 10 "hv1: flows are still in hardware" nic_over 1 offloaded_flows 0
 daemon_start 1
