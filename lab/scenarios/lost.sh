@@ -51,8 +51,7 @@ cause() {
 printf '%-4s %-34s %8s %10s %10s %10s %8s\n' on "what is lost" clear "last ms" "drained ms" "ESP ms" "whole s" >/tmp/table
 for contract in ${CONTRACTS:-4 6s}; do
 	# IPv6 addresses go when the device goes down: the network set-up brings them back.
-	again=true
-	[ "${contract%s}" = 6 ] && again="ip address replace fd00::1/64 dev pf0 nodad"
+	again="ip address replace fd00::1/64 dev pf0 nodad"
 	case $contract in 4*) from=10.0.0.1 to=10.0.0.2 ;; 6*) from=fd00::1 to=fd00::2 ;; esac
 	strict=N; [ "${contract#?}" = s ] && strict=Y
 	for n in 1 2; do echo $strict >"$(lab-nic $n dir)/strict_sa"; done
