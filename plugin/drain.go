@@ -44,8 +44,9 @@ func newDrainer(cfg Config) drainer {
 // look at the hardware that none is left. What it changes is recorded in the
 // database, so that whoever comes after a crash can take it back: before it is
 // changed, or where every moment leaks just after; a record that cannot be written
-// then is no failure. What it made is returned as soon as anything was changed. Whatever fails, flows stay held: the slow path is blocked or encrypted
-// by the host's stack.
+// then is no failure. What it made is returned as soon as anything was changed.
+// Whatever fails, flows stay held: the slow path is blocked or encrypted by the
+// host's stack.
 func (d drainer) hold(ctx context.Context, facts devlink.Facts, what *Drain) (made *ovsdb.Hold, recorded bool, err error) {
 	if what.Why.Fast() {
 		// Whatever this gives, it is looked at again below. OVS does not notice

@@ -31,9 +31,7 @@ func (p *planner) hold() {
 func (p *planner) anchorHost() {
 	for _, a := range p.anchors() {
 		if _, stands := p.now.policies[placeOf(a.pol)]; !stands {
-			host := *a.pol
-			host.Offload = xfrm.Offload{}
-			p.step(Step{Phase: Hold, Verb: Change, Pair: a.pair, Op: xfrm.Op{Kind: xfrm.AddPolicy, Policy: &host}, Guard: a.pair == Pair{}})
+			p.step(Step{Phase: Hold, Verb: Change, Pair: a.pair, Op: xfrm.Op{Kind: xfrm.AddPolicy, Policy: inStack(a.pol)}, Guard: a.pair == Pair{}})
 		}
 	}
 }

@@ -23,17 +23,12 @@ func park(in *Intent) {
 }
 
 // unload takes everything of ours out of the NICs of a parked host: SAs first,
-// guards last, each of which goes on standing in the host's stack. An SA shares the
-// fate of the pair whose policy sends to it: if that cannot go, the SA has to stay.
+// guards last, each of which goes on standing in the host's stack.
 func (p *planner) unload() {
 	before := users(p.ob.Policies)
 	for i := range p.ob.SAs {
 		if s := &p.ob.SAs[i]; s.Offload.Ifindex != 0 {
-			pair, is := before[s.Reqid]
-			if !is {
-				pair = Pair{Local: s.Src, Remote: s.Dst}
-			}
-			p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
+			p.dropSA(before, s)
 		}
 	}
 	for _, guards := range []bool{false, true} {
@@ -53,7 +48,5 @@ func (p *planner) unloadPolicy(pol *xfrm.Policy) {
 		p.change(Retire, pair, xfrm.DeletePolicy, pol)
 		return
 	}
-	host := *pol
-	host.Offload = xfrm.Offload{}
-	p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.UpdatePolicy, Policy: &host}, Guard: !isPair})
+	p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.UpdatePolicy, Policy: inStack(pol)}, Guard: !isPair})
 }

@@ -31,6 +31,13 @@ func onPF(ifindex int) xfrm.Offload {
 	return xfrm.Offload{Ifindex: ifindex, Packet: true}
 }
 
+// inStack returns a copy of p for the host's stack alone.
+func inStack(p *xfrm.Policy) *xfrm.Policy {
+	host := *p
+	host.Offload = xfrm.Offload{}
+	return &host
+}
+
 // samePolicy compares all but the kernel's index.
 func samePolicy(a, b *xfrm.Policy) bool {
 	if a.Dir != b.Dir || a.Sel != b.Sel || a.Priority != b.Priority || a.Action != b.Action || a.Offload != b.Offload {

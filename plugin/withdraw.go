@@ -95,14 +95,19 @@ func (p *planner) retireSAs() {
 		if wanted[s.ID()] || changing[ends{s.Src, s.Dst}] || !p.outlived(s) {
 			continue
 		}
-		// The SA shares the fate of the pair whose policy is turned away from it:
-		// if that fails, the SA has to stay.
-		pair, is := before[s.Reqid]
-		if !is {
-			pair = Pair{Local: s.Src, Remote: s.Dst}
-		}
-		p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
+		p.dropSA(before, s)
 	}
+}
+
+// dropSA deletes an SA; before tells whose policy sent to it at the beginning. The
+// SA shares the fate of that pair: if its policy cannot be turned away, the SA has
+// to stay.
+func (p *planner) dropSA(before map[uint32]Pair, s *xfrm.SA) {
+	pair, is := before[s.Reqid]
+	if !is {
+		pair = Pair{Local: s.Src, Remote: s.Dst}
+	}
+	p.step(Step{Phase: Retire, Verb: Change, Pair: pair, Op: xfrm.Op{Kind: xfrm.DeleteSA, SA: s}})
 }
 
 // outlived tells whether an SA was unwanted for long enough and may go.
