@@ -46,12 +46,15 @@ no_clear() {
 	note "clear-text VXLAN packets sent: 0"
 }
 
+# looked N: the daemon of hypervisor N has looked at its host; before that its
+# status says "waiting" and nothing else.
+looked() { lab-hv "$1" ovs-ipsec-offload status --json | jq -e '.state != "waiting"' >/dev/null; }
 # The daemon of hypervisor N, in the background; its log in /tmp/daemonN.log.
 daemon_start() {
 	n=$1; shift
 	lab-hv "$n" ovs-ipsec-offload run "$@" >>"/tmp/daemon$n.log" 2>&1 &
 	echo $! >"/tmp/daemon$n.pid"
-	eventually 20 "daemon on hv$n answers" lab-hv "$n" ovs-ipsec-offload status
+	eventually 20 "daemon on hv$n has looked at its host" looked "$n"
 }
 daemon_stop() {
 	pid=$(cat "/tmp/daemon$1.pid")
