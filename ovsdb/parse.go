@@ -61,6 +61,7 @@ func hostOf(r *hostRow) Host {
 		Hold:      holdOf(r.ExternalIDs),
 		CurCfg:    int64(r.CurCfg),
 		NextCfg:   int64(r.NextCfg),
+		SKBMark:   r.OtherConfig[keySKBMark],
 		Reported:  reported(r.ExternalIDs),
 	}
 	if r.OVSVersion != nil {
@@ -70,7 +71,10 @@ func hostOf(r *hostRow) Host {
 }
 
 func tunnelOf(r *interfaceRow) Tunnel {
-	t := Tunnel{Name: r.Name, Type: r.Type, Reported: reported(r.ExternalIDs)}
+	t := Tunnel{Name: r.Name, Type: r.Type, Fault: r.CFMFault, Reported: reported(r.ExternalIDs)}
+	if r.OFPort != nil && *r.OFPort > 0 { // -1: it could not be made
+		t.OFPort = *r.OFPort
+	}
 	readOptions(&t, r.Options)
 	return t
 }
@@ -97,7 +101,8 @@ func (s Snapshot) equal(o Snapshot) bool {
 }
 
 // equal leaves out the counters, which change with every call of ovs-vsctl on the
-// host: whoever waits for one of them is told by the watch.
+// host: whoever waits for one of them is told by the watch. What is only shown is
+// no news either, here and of a tunnel.
 func (h Host) equal(o Host) bool {
 	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
 		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload &&

@@ -114,11 +114,11 @@ func TestHostOf(t *testing.T) {
 		{"empty row", []*hostRow{{UUID: "u"}}, Host{UUID: "u"}},
 		{"full row", []*hostRow{{
 			UUID: "u", OVSVersion: new("3.1.0"),
-			OtherConfig: map[string]string{"hw-offload": "false", "tc-policy": "none", "flow-limit": "0"},
+			OtherConfig: map[string]string{"hw-offload": "false", "tc-policy": "none", "flow-limit": "0", "ipsec_skb_mark": "1/1"},
 			ExternalIDs: map[string]string{"system-id": "s", "hostname": "h", "ipsec-offload:state": "ok", "ipsec-offload": "not ours",
 				"ipsec-offload-hold": `{"flow-limit":"1000","fenced":{"7":"pf0"},"why":"x","since":"2026-03-01T12:00:00Z","boot":"b","new":1}`},
 			CurCfg: 3, NextCfg: 4,
-		}}, Host{UUID: "u", SystemID: "s", Hostname: "h", OVSVersion: "3.1.0", HWOffload: "false", FlowLimit: "0", CurCfg: 3, NextCfg: 4,
+		}}, Host{UUID: "u", SystemID: "s", Hostname: "h", OVSVersion: "3.1.0", HWOffload: "false", FlowLimit: "0", SKBMark: "1/1", CurCfg: 3, NextCfg: 4,
 			Hold:     &Hold{FlowLimit: "1000", Fenced: map[int]string{7: "pf0"}, Why: "x", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Boot: "b"},
 			Reported: map[string]string{"state": "ok"}}},
 		{"two rows, any order", []*hostRow{{UUID: "b"}, {UUID: "a"}}, Host{UUID: "a"}},
@@ -168,7 +168,7 @@ func rowGenerator() *rapid.Generator[*interfaceRow] {
 }
 
 // TestEqual: every field of a snapshot counts, so that no change goes unnoticed,
-// but for the counters, of which the watch takes care.
+// but for the counters, of which the watch takes care, and what is only shown.
 func TestEqual(t *testing.T) {
 	full := func() Snapshot {
 		return Snapshot{
@@ -188,6 +188,8 @@ func TestEqual(t *testing.T) {
 				f.Set(reflect.ValueOf(map[string]string{"a": "c"}))
 			case *Hold:
 				f.SetZero()
+			case *bool:
+				f.Set(reflect.ValueOf(new(true)))
 			case map[int]string:
 				f.Set(reflect.ValueOf(map[int]string{1: "pf0"}))
 			case time.Time:
@@ -202,15 +204,16 @@ func TestEqual(t *testing.T) {
 					f.SetBool(true)
 				case reflect.Uint16:
 					f.SetUint(1)
-				case reflect.Int64:
+				case reflect.Int, reflect.Int64:
 					f.SetInt(1)
 				default:
 					t.Fatalf("this test has no other value for a %s", f.Type())
 				}
 			}
 			name := of(&s).Type().Field(i).Name
-			if counter := strings.HasSuffix(name, "Cfg"); s.equal(full()) != counter {
-				t.Errorf("%s: equal is %v", name, !counter)
+			silent := strings.HasSuffix(name, "Cfg") || slices.Contains([]string{"SKBMark", "OFPort", "Fault"}, name)
+			if s.equal(full()) != silent {
+				t.Errorf("%s: equal is %v", name, !silent)
 			}
 		}
 	}
@@ -225,16 +228,27 @@ func TestEqual(t *testing.T) {
 	}
 }
 
+func TestTunnelOfShown(t *testing.T) {
+	for _, tc := range []struct {
+		given *int
+		want  int
+	}{{nil, 0}, {new(-1), 0}, {new(7), 7}} {
+		if got := tunnelOf(&interfaceRow{Name: "vx", Type: "vxlan", OFPort: tc.given}); got.OFPort != tc.want || got.Fault != nil {
+			t.Errorf("ofport %v: %+v", tc.given, got)
+		}
+	}
+}
+
 // TestClone: libovsdb writes to clones while others read the original.
 func TestClone(t *testing.T) {
-	r := &interfaceRow{UUID: "u", Name: "n", Type: "vxlan", Options: map[string]string{"psk": "p", "a": "b"}, ExternalIDs: map[string]string{"c": "d"}}
+	r := &interfaceRow{UUID: "u", Name: "n", Type: "vxlan", Options: map[string]string{"psk": "p", "a": "b"}, ExternalIDs: map[string]string{"c": "d"}, OFPort: new(3), CFMFault: new(true)}
 	c := r.CloneModel().(*interfaceRow)
 	if diff := cmp.Diff(r, c); diff != "" {
 		t.Fatalf("clone differs:\n%s", diff)
 	}
-	c.Options["a"], c.ExternalIDs["c"] = "x", "x"
-	if r.Options["a"] != "b" || r.ExternalIDs["c"] != "d" {
-		t.Error("a clone shares maps with its original")
+	c.Options["a"], c.ExternalIDs["c"], *c.OFPort, *c.CFMFault = "x", "x", 4, false
+	if r.Options["a"] != "b" || r.ExternalIDs["c"] != "d" || *r.OFPort != 3 || !*r.CFMFault {
+		t.Error("a clone shares with its original")
 	}
 	if e := (&interfaceRow{}).CloneModel().(*interfaceRow); e.Options != nil || e.ExternalIDs != nil {
 		t.Error("a clone of nil maps has maps")

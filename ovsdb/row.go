@@ -11,7 +11,8 @@ import (
 // The tables and columns that are read; see ovs-vswitchd.conf.db(5). Columns
 // that vswitchd rewrites by itself (statistics, status) are left out: each of
 // them would wake the watch every few seconds. It writes cur_cfg once for every
-// increment of next_cfg.
+// increment of next_cfg, ofport once for every port, and cfm_fault when a fault
+// comes or goes.
 const (
 	database       = "Open_vSwitch"
 	tableHost      = "Open_vSwitch"
@@ -20,7 +21,8 @@ const (
 	columnConfig   = "other_config"
 	columnExternal = "external_ids"
 	columnNext     = "next_cfg"
-	keyHWOffload   = "hw-offload" // of other_config
+	keyHWOffload   = "hw-offload"     // of other_config
+	keySKBMark     = "ipsec_skb_mark" // of other_config
 )
 
 // Interface types with a meaning of their own.
@@ -37,6 +39,8 @@ type interfaceRow struct {
 	Type        string            `ovsdb:"type"`
 	Options     map[string]string `ovsdb:"options"`
 	ExternalIDs map[string]string `ovsdb:"external_ids"`
+	OFPort      *int              `ovsdb:"ofport"`
+	CFMFault    *bool             `ovsdb:"cfm_fault"`
 }
 
 // CloneModel returns a deep copy; libovsdb would make one by way of JSON.
@@ -52,6 +56,15 @@ func (r *interfaceRow) CloneModelInto(dst model.Model) {
 	c := dst.(*interfaceRow)
 	c.UUID, c.Name, c.Type = r.UUID, r.Name, shared(r.Type)
 	c.Options, c.ExternalIDs = sharedMap(r.Options), sharedMap(r.ExternalIDs)
+	c.OFPort, c.CFMFault = clone(r.OFPort), clone(r.CFMFault)
+}
+
+// clone copies what p points to.
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 // hostRow is the one row of table Open_vSwitch.

@@ -120,7 +120,7 @@ func (s *session) monitor() *client.Monitor {
 		types = append(types, model.Condition{Field: &i.Type, Function: ovsdb.ConditionEqual, Value: t})
 	}
 	return s.client.NewMonitor(
-		client.WithConditionalTable(i, types, &i.Name, &i.Type, &i.Options, &i.ExternalIDs),
+		client.WithConditionalTable(i, types, &i.Name, &i.Type, &i.Options, &i.ExternalIDs, &i.OFPort, &i.CFMFault),
 		client.WithTable(h, &h.OtherConfig, &h.ExternalIDs, &h.OVSVersion, &h.CurCfg, &h.NextCfg),
 	)
 }

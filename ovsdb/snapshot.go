@@ -31,6 +31,9 @@ type Host struct {
 	// CurCfg is the last of them that it took. Both begin at 0 again in a new
 	// database, whose row has another UUID.
 	CurCfg, NextCfg int64
+	// SKBMark is other_config:ipsec_skb_mark as it stands. It is shown only: guards
+	// do what it is for.
+	SKBMark string
 	// Reported holds our own keys of external_ids without their prefix.
 	Reported map[string]string
 }
@@ -61,6 +64,11 @@ type Tunnel struct {
 	Mode  Mode
 	Keys  string // options:ipsec_keys: name of a one-shot key set
 	Dev   string // options:ipsec_dev: the PF, "" to find it from Local
+
+	// OFPort is the OpenFlow number that ovs-vswitchd gave the port, and 0 while it
+	// has none. Fault is what CFM found, nil while CFM is off. Both are only shown.
+	OFPort int
+	Fault  *bool
 
 	// Problems says why the port is refused; empty when it is valid.
 	Problems []Problem

@@ -191,6 +191,36 @@ func TestNoise(t *testing.T) {
 	w.tunnel("vx1", "the last change", func(t *Tunnel) bool { return t.Remote.String() == "10.0.0.9" })
 }
 
+// TestShown: what is only shown is there and wakes nobody.
+func TestShown(t *testing.T) {
+	s := startServer(t)
+	s.add(vxlan("vx1", "10.0.0.2"))
+	w := follow(t, s.sock)
+	w.tunnels("vx1")
+	set := func(ofport, fault any) {
+		s.transact(obj{"op": "update", "table": "Interface", "where": named("vx1"), "row": obj{"ofport": ofport, "cfm_fault": fault}})
+	}
+	has := func(ofport int, fault *bool) func() bool {
+		return func() bool {
+			now, _ := w.Current()
+			got := now.tunnel("vx1")
+			return got.OFPort == ofport && (got.Fault == nil) == (fault == nil) && (fault == nil || *got.Fault == *fault)
+		}
+	}
+	set(5, true)
+	poll(t, "an ofport and a fault", has(5, new(true)))
+	set(5, false)
+	poll(t, "the end of the fault", has(5, new(false)))
+	none := []any{"set", []any{}}
+	set(none, none)
+	poll(t, "neither", has(0, nil))
+	select {
+	case <-w.Changed():
+		t.Error("the watch spoke up")
+	default:
+	}
+}
+
 func TestServerRestart(t *testing.T) {
 	s := startServer(t)
 	s.add(vxlan("vx1", "10.0.0.2"), vxlan("vx2", "10.0.0.3"), vxlan("vx3", "10.0.0.4"))
