@@ -18,7 +18,8 @@
 // # Secrets
 //
 // An option may hold a pre-shared key. libovsdb keeps the options of a row as
-// they stand, because the server sends differences against the old value. No
-// value of a secret option leaves this package: not in a Snapshot, not in a
-// Problem, not in a log line or an error.
+// they stand, because the server sends differences against the old value. A psk
+// leaves this package in one way only, as a Secret, which cannot print itself;
+// no other value of a secret option does, and none stands in a Problem, a log
+// line or an error.
 package ovsdb

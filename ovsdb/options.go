@@ -9,25 +9,8 @@ import (
 	"strings"
 )
 
-// Codes of the problems that a port's options can have. They are stable:
-// scripts and alerts may rely on them.
-const (
-	CodeType     = "OPT_TYPE"      // tunnel type that cannot be offloaded
-	CodeRemoteIP = "OPT_REMOTE_IP" // remote_ip is missing or no peer address
-	CodeLocalIP  = "OPT_LOCAL_IP"  // local_ip is no address of this host
-	CodeFamily   = "OPT_FAMILY"    // local_ip and remote_ip of different families
-	CodeDstPort  = "OPT_DST_PORT"  // dst_port is no UDP port
-	CodeMode     = "OPT_MODE"      // ipsec_mode
-	CodeOffload  = "OPT_OFFLOAD"   // ipsec_offload
-	CodeKeys     = "OPT_KEYS"      // ipsec_keys is not a name of a key set
-	CodeRawKey   = "OPT_RAW_KEY"   // a key stands in the database
-	CodeIKE      = "OPT_IKE"       // needs an IKE daemon
-	CodeNoKeys   = "OPT_NO_KEYS"   // IPsec is asked for, but no key source is named
-	CodeDev      = "OPT_DEV"       // ipsec_dev is not a name of a device
-	CodeUnknown  = "OPT_UNKNOWN"   // ipsec option that this version does not know
-)
-
-// The options that are read; see docs of ovs-monitor-ipsec for the first six.
+// The options that are read. The first six are also those of ovs-vswitchd and of
+// ovs-monitor-ipsec; see passthrough.go for the rest of the latter's.
 const (
 	optRemoteIP   = "remote_ip"
 	optLocalIP    = "local_ip"
@@ -35,11 +18,18 @@ const (
 	optPSK        = "psk"
 	optRemoteCert = "remote_cert"
 	optRemoteName = "remote_name"
-	optMode       = "ipsec_mode"
-	optOffload    = "ipsec_offload"
-	optKeys       = "ipsec_keys"
-	optDev        = "ipsec_dev"
+
+	optMode         = "ipsec_mode"
+	optOffload      = "ipsec_offload"
+	optKeys         = "ipsec_keys"
+	optDev          = "ipsec_dev"
+	optPSKFile      = "psk_file"
+	optIPsecPSKFile = "ipsec_psk_file" // another spelling: OVS 3.6 and newer warns of the first only
+	optPeer         = "ipsec_peer"
 )
+
+// peerStock is the value of ipsec_peer for a peer that runs OVS's own script.
+const peerStock = "ovs-monitor-ipsec"
 
 // byFlow is the value of remote_ip and local_ip that leaves the address to the
 // OpenFlow rules.
@@ -49,13 +39,14 @@ const byFlow = "flow"
 // problem, so that the operator hears of all of them at once.
 type optionReader struct {
 	opts map[string]string
+	pki  PKI // of the host
 	t    *Tunnel
 }
 
 // readOptions fills in what follows from the options of t, whose Name and Type
-// are set.
-func readOptions(t *Tunnel, opts map[string]string) {
-	r := optionReader{opts: opts, t: t}
+// are set, on a host with the certificate files pki.
+func readOptions(t *Tunnel, opts map[string]string, pki PKI) {
+	r := optionReader{opts: opts, pki: pki, t: t}
 	t.IPsec = wantsIPsec(opts)
 	r.tunnelType()
 	r.addresses()
@@ -128,34 +119,13 @@ func (r *optionReader) offload() {
 	}
 }
 
-func (r *optionReader) keySource() {
-	v, set := r.opts[optKeys]
-	switch {
-	case !set:
-	case looksLikeKey(v):
-		r.rawKey(optKeys)
-	case !keySetName(v):
-		r.refuse(CodeKeys, "ipsec_keys: not a name of a key set (letters, digits, '.', '_' and '-', at most 128, the first a letter or digit); "+
-			"its value is not shown, in case it is a key")
-	default:
-		r.t.Keys = v
-	}
-	ike := r.present(optPSK, optRemoteCert, optRemoteName)
-	if len(ike) > 0 {
-		r.refuse(CodeIKE, "%s: needs the IKE backend, which this version does not have; use ipsec_keys", strings.Join(ike, ", "))
-	}
-	if !set && len(ike) == 0 {
-		r.refuse(CodeNoKeys, "no key source: set ipsec_keys to the name of a key set (`ovs-ipsec-offload keys new` makes one)")
-	}
-}
-
 func (r *optionReader) present(names ...string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { _, set := r.opts[n]; return !set })
 }
 
 func (r *optionReader) rawKey(option string) {
 	r.refuse(CodeRawKey, "option %s: a key must not stand in the database, where every client and every backup can read it: "+
-		"remove it, never use that key again, and name a key set with ipsec_keys", quote(option))
+		"remove it, never use that key again, and name a key set with ipsec_keys, or a file with psk_file", quote(option))
 }
 
 func (r *optionReader) dev() {
@@ -169,7 +139,8 @@ func (r *optionReader) dev() {
 	}
 }
 
-// others refuses whatever else looks like an option of ours.
+// others reads the options for an IKE daemon, and refuses whatever else looks
+// like an option of ours.
 func (r *optionReader) others() {
 	var odd []string
 	for k := range r.opts {
@@ -184,8 +155,10 @@ func (r *optionReader) others() {
 			r.refuse(CodeUnknown, "unknown option %s: did you mean %s?", quote(k), n)
 		case namesKey(n) || looksLikeKey(r.opts[k]):
 			r.rawKey(k)
+		case r.passed(k):
 		default:
-			r.refuse(CodeUnknown, "unknown option %s: known are %s, %s, %s and %s", quote(k), optMode, optOffload, optKeys, optDev)
+			r.refuse(CodeUnknown, "unknown option %s: known are %s", quote(k),
+				strings.Join([]string{optMode, optOffload, optKeys, optDev, optIPsecPSKFile, optPeer}, ", "))
 		}
 	}
 }
@@ -207,12 +180,16 @@ func normal(k string) string {
 }
 
 func concernsIPsec(k string) bool {
-	return k == optPSK || k == optRemoteCert || k == optRemoteName || strings.HasPrefix(k, "ipsec")
+	switch k {
+	case optPSK, optPSKFile, optRemoteCert, optRemoteName:
+		return true
+	}
+	return strings.HasPrefix(k, "ipsec")
 }
 
 func known(k string) bool {
 	switch k {
-	case optPSK, optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev:
+	case optPSK, optPSKFile, optIPsecPSKFile, optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer:
 		return true
 	}
 	return false
@@ -250,10 +227,14 @@ func looksLikeKey(v string) bool {
 	return len(v) >= minKeyDigits && strings.Trim(v, "0123456789abcdef") == ""
 }
 
-// secretOption tells whether the value of an option has to stay out of sight.
+// secretOption tells whether the value of an option has to stay out of sight:
+// that of every option about IPsec but those that are known to hold no secret.
 func secretOption(k string) bool {
-	n := normal(k)
-	return concernsIPsec(n) && !slices.Contains([]string{optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev}, n)
+	switch k {
+	case optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer:
+		return false
+	}
+	return concernsIPsec(normal(k)) && !passedOption(k)
 }
 
 // deviceName tells whether the kernel would take v for a device's name

@@ -17,7 +17,7 @@ func read(kind string, options ...string) Tunnel {
 		opts[options[i]] = options[i+1]
 	}
 	t := Tunnel{Name: "vx1", Type: kind}
-	readOptions(&t, opts)
+	readOptions(&t, opts, PKI{})
 	return t
 }
 
@@ -104,17 +104,20 @@ func TestOneOption(t *testing.T) {
 		{"ipsec_dev", "a/b", []string{CodeDev}},
 		{"ipsec_dev", "a b", []string{CodeDev}},
 		{"ipsec_dev", "abcdefghijklmnop", []string{CodeDev}},
-		{"psk", "x", []string{CodeIKE}},
-		{"psk", "", []string{CodeIKE}},
-		{"remote_cert", "/etc/c.pem", []string{CodeIKE}},
-		{"remote_name", "hv2", []string{CodeIKE}},
+		{"psk", "x", []string{CodeKeySources}},
+		{"psk_file", "/p", []string{CodeKeySources}},
+		{"remote_cert", "/etc/c.pem", []string{CodeKeySources, CodeNoCert}},
+		{"remote_name", "hv2", []string{CodeKeySources, CodeNoCert, CodeNoCA}},
+		{"ipsec_peer", "ovs-monitor-ipsec", []string{CodePeer}}, // needs IKE
 		{"ipsec_key", "x", []string{CodeRawKey}},
 		{"ipsec_psk", "x", []string{CodeRawKey}},
 		{"IPSEC-KEY", "x", []string{CodeRawKey}},
 		{"ipsec_in_enckey", "x", []string{CodeRawKey}},
 		{"ipsec_esp", "0x" + strings.Repeat("ab", 36), []string{CodeRawKey}},
-		{"ipsec_encapsulation", "yes", []string{CodeUnknown}},
-		{"ipsec_rekey", "no", []string{CodeUnknown}},
+		{"ipsec_encapsulation", "no", []string{CodeIKEOption}}, // needs IKE
+		{"ipsec_rekey", "no", []string{CodeIKEOption}},
+		{"ipsec_dpddelay", "30", []string{CodeIKEOption}},
+		{"ipsec_leftid", "x", []string{CodeUnknown}},
 		{"ipsec_", "", []string{CodeUnknown}},
 		{"ipsec-keys", "a", []string{CodeUnknown}},
 		{" ipsec_mode", "tunnel", []string{CodeUnknown}},
@@ -135,8 +138,8 @@ func TestOneOption(t *testing.T) {
 // TestAlone: one option alone must be enough to ask for IPsec, however it is
 // spelt, and nothing else may be.
 func TestAlone(t *testing.T) {
-	for _, k := range []string{"psk", "remote_cert", "remote_name", "ipsec_keys", "ipsec_mode", "ipsec_x", "ipsec-keys", "IPSEC_KEYS", " psk ", "Remote-Name", "ipseckeys"} {
-		if got := read("vxlan", "remote_ip", "10.0.0.2", k, "v"); !got.IPsec || len(got.Problems)+len(got.Keys) == 0 {
+	for _, k := range []string{"psk", "remote_cert", "remote_name", "ipsec_keys", "ipsec_mode", "ipsec_x", "ipsec-keys", "IPSEC_KEYS", "psk_file", "PSK-file", "ipsec_psk_file", "ipsec_dpddelay", " psk ", "Remote-Name", "ipseckeys"} {
+		if got := read("vxlan", "remote_ip", "10.0.0.2", k, "v"); !got.IPsec || len(got.Problems)+len(got.Keys)+len(got.Auth.Method) == 0 {
 			t.Errorf("option %q alone: %+v, want IPsec", k, got)
 		}
 	}
@@ -150,8 +153,11 @@ func TestAlone(t *testing.T) {
 // TestEveryProblem: an operator hears of all mistakes at once.
 func TestEveryProblem(t *testing.T) {
 	got := read("geneve", "remote_ip", "flow", "local_ip", "fd00::1%1", "dst_port", "many", "ipsec_mode", "m", "ipsec_offload", "o",
-		"ipsec_keys", "/", "psk", "p", "ipsec_dev", "/", "ipsec_b", "", "ipsec_a", "", "ipsec_a_key", "")
-	want := []string{CodeType, CodeRemoteIP, CodeLocalIP, CodeDstPort, CodeMode, CodeOffload, CodeKeys, CodeIKE, CodeDev, CodeUnknown, CodeRawKey, CodeUnknown}
+		"ipsec_keys", "/", "psk", "", "psk_file", "p", "remote_cert", "c", "remote_name", "*", "ipsec_peer", "x", "ipsec_dev", "/",
+		"ipsec_b", "", "ipsec_a", "", "ipsec_a_key", "", "ipsec_esp", "des")
+	want := []string{CodeType, CodeRemoteIP, CodeLocalIP, CodeDstPort, CodeMode, CodeOffload,
+		CodeKeys, CodeKeySources, CodePSK, CodePSKFile, CodeRemoteCert, CodeRemoteName, CodeNoCert, CodePeer,
+		CodeDev, CodeUnknown, CodeRawKey, CodeUnknown, CodeIKEOption}
 	if diff := cmp.Diff(want, codes(got)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
@@ -185,6 +191,7 @@ func TestTunnelPort(t *testing.T) {
 func FuzzOptions(f *testing.F) {
 	f.Add("vxlan", "remote_ip=10.0.0.2\nipsec_keys=a")
 	f.Add("geneve", "psk=x\nremote_ip=flow\nipsec-keys=\xff")
+	f.Add("vxlan", "remote_ip=10.0.0.2\npsk=\nipsec_salifetime=1h\nipsec_dpd-delay=\nremote_name=%any\nipsec_peer=x")
 	f.Add("vxlan", "dst_port=99999999999999999999\nipsec_key=0xdeadbeef\n IPSEC_PSK=\n=")
 	f.Fuzz(func(t *testing.T, kind, text string) {
 		const secret = "\u2603the-secret\u2603"
@@ -199,8 +206,8 @@ func FuzzOptions(f *testing.F) {
 			wanted = wanted || k == "psk" || k == "remote_cert" || k == "remote_name" || strings.HasPrefix(k, "ipsec_")
 		}
 		a, b := Tunnel{Name: "n", Type: kind}, Tunnel{Name: "n", Type: kind}
-		readOptions(&a, opts)
-		readOptions(&b, opts)
+		readOptions(&a, opts, PKI{})
+		readOptions(&b, opts, PKI{})
 		if !a.equal(b) {
 			t.Errorf("two readings differ: %+v and %+v", a, b)
 		}
@@ -210,13 +217,13 @@ func FuzzOptions(f *testing.F) {
 		if !a.IPsec && len(a.Problems) > 0 {
 			t.Errorf("a plain port has problems: %v", a.Problems)
 		}
-		if a.IPsec && a.Keys == "" && len(a.Problems) == 0 {
+		if a.IPsec && a.Keys == "" && a.Auth.Method == "" && len(a.Problems) == 0 {
 			t.Error("a port without keys has no problem")
 		}
 		if strings.Contains(fmt.Sprintf("%+v", a), secret) {
 			t.Errorf("a secret shows: %+v", a)
 		}
-		for _, p := range a.Problems {
+		for _, p := range slices.Concat(a.Problems, a.Notes) {
 			if p.Code == "" || p.Text == "" || strings.ContainsAny(p.Text, "\n\x00") {
 				t.Errorf("problem %+v does not fit on a line", p)
 			}

@@ -34,7 +34,7 @@ func snapshotOf(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 		}
 	}
 	for i, r := range ports {
-		s.Tunnels[i] = tunnelOf(r)
+		s.Tunnels[i] = tunnelOf(r, s.Host.PKI)
 	}
 	return s
 }
@@ -64,18 +64,19 @@ func hostOf(r *hostRow) Host {
 		SKBMark:   r.OtherConfig[keySKBMark],
 		Reported:  reported(r.ExternalIDs),
 	}
+	h.PKI, h.Notes = pkiOf(r.OtherConfig)
 	if r.OVSVersion != nil {
 		h.OVSVersion = *r.OVSVersion
 	}
 	return h
 }
 
-func tunnelOf(r *interfaceRow) Tunnel {
+func tunnelOf(r *interfaceRow, pki PKI) Tunnel {
 	t := Tunnel{Name: r.Name, Type: r.Type, Fault: r.CFMFault, Reported: reported(r.ExternalIDs)}
 	if r.OFPort != nil && *r.OFPort > 0 { // -1: it could not be made
 		t.OFPort = *r.OFPort
 	}
-	readOptions(&t, r.Options)
+	readOptions(&t, r.Options, pki)
 	return t
 }
 
@@ -106,12 +107,14 @@ func (s Snapshot) equal(o Snapshot) bool {
 func (h Host) equal(o Host) bool {
 	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
 		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload &&
-		h.FlowLimit == o.FlowLimit && h.Hold.Equal(o.Hold) && maps.Equal(h.Reported, o.Reported)
+		h.FlowLimit == o.FlowLimit && h.Hold.Equal(o.Hold) && h.PKI == o.PKI &&
+		slices.Equal(h.Notes, o.Notes) && maps.Equal(h.Reported, o.Reported)
 }
 
 func (t Tunnel) equal(o Tunnel) bool {
 	return t.Name == o.Name && t.Type == o.Type &&
 		t.Local == o.Local && t.Remote == o.Remote && t.ByFlow == o.ByFlow && t.DstPort == o.DstPort &&
 		t.IPsec == o.IPsec && t.Mode == o.Mode && t.Keys == o.Keys && t.Dev == o.Dev &&
-		slices.Equal(t.Problems, o.Problems) && maps.Equal(t.Reported, o.Reported)
+		t.Auth.Equal(o.Auth) && t.IKE == o.IKE && t.StockPeer == o.StockPeer &&
+		slices.Equal(t.Problems, o.Problems) && slices.Equal(t.Notes, o.Notes) && maps.Equal(t.Reported, o.Reported)
 }

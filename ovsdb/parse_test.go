@@ -37,7 +37,7 @@ func TestSnapshotOf(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := render(snapshotOf(nil, portsOf(parseRows(t, string(a.Files[0].Data)))))
+			got := render(snapshotOf(hostRows(a.Comment), portsOf(parseRows(t, string(a.Files[0].Data)))))
 			if *update {
 				a.Files[1].Data = []byte(got)
 				if err := os.WriteFile(f, txtar.Format(a), 0o644); err != nil {
@@ -50,6 +50,20 @@ func TestSnapshotOf(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hostRows returns a row for a file whose comment has a line "other_config: k=v…".
+func hostRows(comment []byte) []*hostRow {
+	_, words, has := strings.Cut(string(comment), "other_config:")
+	if !has {
+		return nil
+	}
+	h := &hostRow{UUID: "u", OtherConfig: map[string]string{}}
+	for _, w := range strings.Fields(words) {
+		k, v, _ := strings.Cut(w, "=")
+		h.OtherConfig[k] = v
+	}
+	return []*hostRow{h}
 }
 
 func parseRows(t *testing.T, text string) []*interfaceRow {
@@ -86,11 +100,20 @@ func render(s Snapshot) string {
 		if t.IPsec {
 			fmt.Fprintf(&b, " ipsec mode=%s keys=%s dev=%s", t.Mode, t.Keys, t.Dev)
 		}
+		if a := t.Auth; a.Method != "" {
+			fmt.Fprintf(&b, " auth=%s psk=%v file=%s cert=%s name=%s", a.Method, a.PSK, a.PSKFile, a.RemoteCert, a.RemoteName)
+		}
+		if t.IKE != (IKE{}) {
+			fmt.Fprintf(&b, " ike=%+v", t.IKE)
+		}
+		if t.StockPeer {
+			b.WriteString(" stock-peer")
+		}
 		for _, k := range slices.Sorted(maps.Keys(t.Reported)) {
 			fmt.Fprintf(&b, " reported:%s=%s", k, t.Reported[k])
 		}
 		b.WriteString("\n")
-		for _, p := range t.Problems {
+		for _, p := range slices.Concat(t.Problems, t.Notes) {
 			fmt.Fprintf(&b, "\t%s %s\n", p.Code, p.Text)
 		}
 	}
@@ -120,6 +143,7 @@ func TestHostOf(t *testing.T) {
 			CurCfg: 3, NextCfg: 4,
 		}}, Host{UUID: "u", SystemID: "s", Hostname: "h", OVSVersion: "3.1.0", HWOffload: "false", FlowLimit: "0", SKBMark: "1/1", CurCfg: 3, NextCfg: 4,
 			Hold:     &Hold{FlowLimit: "1000", Fenced: map[int]string{7: "pf0"}, Why: "x", Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Boot: "b"},
+			Notes:    []Problem{skbMark()},
 			Reported: map[string]string{"state": "ok"}}},
 		{"two rows, any order", []*hostRow{{UUID: "b"}, {UUID: "a"}}, Host{UUID: "a"}},
 	} {
@@ -160,7 +184,7 @@ func rowGenerator() *rapid.Generator[*interfaceRow] {
 			Name: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "name"),
 			Type: rapid.SampledFrom([]string{"", "vxlan", "geneve", "gre", "system"}).Draw(t, "type"),
 			Options: rapid.MapOf(
-				rapid.SampledFrom([]string{"remote_ip", "local_ip", "dst_port", "psk", "ipsec_keys", "ipsec_mode", "ipsec_x", "key"}),
+				rapid.SampledFrom([]string{"remote_ip", "local_ip", "dst_port", "psk", "psk_file", "remote_name", "ipsec_dpddelay", "ipsec_keys", "ipsec_mode", "ipsec_x", "key"}),
 				rapid.SampledFrom([]string{"", "flow", "10.0.0.1", "10.0.0.2", "fd00::1", "4789", "tunnel", "name"})).Draw(t, "options"),
 			ExternalIDs: rapid.MapOf(rapid.SampledFrom([]string{"x", "ipsec-offload:state"}), rapid.String()).Draw(t, "ids"),
 		}
@@ -196,6 +220,14 @@ func TestEqual(t *testing.T) {
 				f.Set(reflect.ValueOf(time.Unix(1, 0)))
 			case []Problem:
 				f.Set(reflect.ValueOf([]Problem{{"c", "other"}}))
+			case PKI:
+				f.Set(reflect.ValueOf(PKI{CACert: "/ca"}))
+			case Auth:
+				f.Set(reflect.ValueOf(Auth{Method: MethodPSK}))
+			case Secret:
+				f.Set(reflect.ValueOf(NewSecret("s")))
+			case IKE:
+				f.Set(reflect.ValueOf(IKE{ReplayWindow: 32}))
 			default:
 				switch f.Kind() {
 				case reflect.String:
@@ -220,6 +252,19 @@ func TestEqual(t *testing.T) {
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Host).Elem() })
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(s.Host.Hold).Elem() })
 	change(t, func(s *Snapshot) reflect.Value { return reflect.ValueOf(&s.Tunnels[0]).Elem() })
+	auth := reflect.TypeFor[Auth]()
+	for i := range auth.NumField() {
+		var a Auth
+		switch f := reflect.ValueOf(&a).Elem().Field(i); f.Interface().(type) {
+		case Secret:
+			f.Set(reflect.ValueOf(NewSecret("s")))
+		default:
+			f.SetString("changed")
+		}
+		if a.Equal(Auth{}) {
+			t.Errorf("Auth.%s: Equal is true", auth.Field(i).Name)
+		}
+	}
 	if s := full(); s.equal(Snapshot{Host: s.Host, Tunnels: s.Tunnels, Systems: []string{"pf0"}}) {
 		t.Error("Systems: equal is true")
 	}
@@ -233,7 +278,7 @@ func TestTunnelOfShown(t *testing.T) {
 		given *int
 		want  int
 	}{{nil, 0}, {new(-1), 0}, {new(7), 7}} {
-		if got := tunnelOf(&interfaceRow{Name: "vx", Type: "vxlan", OFPort: tc.given}); got.OFPort != tc.want || got.Fault != nil {
+		if got := tunnelOf(&interfaceRow{Name: "vx", Type: "vxlan", OFPort: tc.given}, PKI{}); got.OFPort != tc.want || got.Fault != nil {
 			t.Errorf("ofport %v: %+v", tc.given, got)
 		}
 	}

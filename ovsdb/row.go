@@ -21,8 +21,15 @@ const (
 	columnConfig   = "other_config"
 	columnExternal = "external_ids"
 	columnNext     = "next_cfg"
-	keyHWOffload   = "hw-offload"     // of other_config
-	keySKBMark     = "ipsec_skb_mark" // of other_config
+	keyHWOffload   = "hw-offload" // of other_config
+)
+
+// Keys of other_config that ovs-monitor-ipsec reads.
+const (
+	keyCertificate = "certificate"
+	keyPrivateKey  = "private_key"
+	keyCACert      = "ca_cert"
+	keySKBMark     = "ipsec_skb_mark"
 )
 
 // Interface types with a meaning of their own.

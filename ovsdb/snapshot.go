@@ -27,6 +27,10 @@ type Host struct {
 	// Hold is the record of the hold that stands, or nil. The hold is in force
 	// while FlowLimit is "0".
 	Hold *Hold
+	// PKI names the files of the host's certificate.
+	PKI PKI
+	// Notes is what is to be said about the row, though nothing is refused for it.
+	Notes []Problem
 	// NextCfg counts the changes that somebody asked ovs-vswitchd to take, and
 	// CurCfg is the last of them that it took. Both begin at 0 again in a new
 	// database, whose row has another UUID.
@@ -70,8 +74,16 @@ type Tunnel struct {
 	OFPort int
 	Fault  *bool
 
+	Auth Auth // psk, psk_file, remote_cert, remote_name: keys by IKE
+	IKE  IKE  // what the port asks of the IKE daemon
+	// StockPeer is options:ipsec_peer=ovs-monitor-ipsec: the peer runs the script
+	// that comes with OVS.
+	StockPeer bool
+
 	// Problems says why the port is refused; empty when it is valid.
 	Problems []Problem
+	// Notes is what is to be said about a port that is not refused for it.
+	Notes []Problem
 	// Reported holds our own keys of external_ids without their prefix.
 	Reported map[string]string
 }

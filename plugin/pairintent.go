@@ -173,6 +173,9 @@ func (b *builder) lead(p Pair, ts []*ovsdb.Tunnel) *ovsdb.Tunnel {
 
 // fill completes a pair's intent from its leading port, or says why it cannot.
 func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
+	if t.Auth.Method != "" {
+		return &Problem{"OPT_IKE", "port has its keys by IKE, for which this version has no part yet: use ipsec_keys"}
+	}
 	pf, refusal := devlink.PFOf(b.Facts, pi.Local, t.Dev)
 	if refusal != nil {
 		return &Problem{refusal.Code, refusal.Text}

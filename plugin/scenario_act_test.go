@@ -192,6 +192,7 @@ func setOption(t *ovsdb.Tunnel, k, v string) (err error) {
 	case "refused":
 		t.Problems = append(t.Problems, ovsdb.Problem{Code: v, Text: "refused by package ovsdb"})
 	case "psk":
+		t.Auth = ovsdb.Auth{Method: ovsdb.MethodPSK, PSK: ovsdb.NewSecret(v)}
 	default:
 		err = fmt.Errorf("no option %s", k)
 	}
