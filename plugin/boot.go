@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/plugin/saved"
 	"ovs-ipsec-offload/xfrm"
 )
@@ -209,7 +210,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	if s.facts, err = b.NIC.Facts(ctx); err != nil {
 		return nil, err
 	}
-	if s.observed, err = readKernel(ctx, b.Kernel); err != nil {
+	if s.observed, err = readKernel(ctx, b.Kernel, &ovsdb.Snapshot{}); err != nil {
 		return nil, err
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload

@@ -26,8 +26,11 @@ type Config struct {
 	Flows    Flows
 	Keys     Keys
 	Ledger   Ledger
-	Saved    Store // may be nil: the next boot then knows nothing of this one
-	Gate     Gate
+	// IKE and Credentials may be nil: ports that ask for IKE are refused then.
+	IKE         IKE
+	Credentials Credentials
+	Saved       Store // may be nil: the next boot then knows nothing of this one
+	Gate        Gate
 	// Rivals names others who do the same work on this host. May be nil.
 	Rivals func() []Problem
 	// Released is called once ovs-vswitchd knows that it may offload, so that it
@@ -80,6 +83,8 @@ type Daemon struct {
 	keep     keeper
 	leak     leakWatch
 	cards    map[cardName]*card  // what NICs have shown
+	given    map[Pair]bool       // the IKE daemon has these
+	lapsed   map[Pair]time.Time  // since when the kernel lacks what it says to have made
 	idle     map[place]time.Time // since when blocks of pairs are not wanted
 }
 
@@ -183,10 +188,15 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 		}
 	}
 	d.remember(s)
+	d.hand(s)
+	shown := d.askStrictForIKE(ctx, s)
 	d.purge(s) // now that everything stands: flows come into hardware by it
 	d.protect(s)
 	d.publish(ctx, s)
-	return d.wait(s, changed && len(s.plan.Steps) > 0)
+	if again := d.wait(s, changed && len(s.plan.Steps) > 0); !shown {
+		return again
+	}
+	return 0
 }
 
 // reflex looks at states and policies only, and at flows where a table is missing,
@@ -377,6 +387,12 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 	}
 	for _, c := range d.cards {
 		earlier(c.limit.again)
+	}
+	if ob := &s.observed; ob.Holding == WhyStrict && ob.HeldFor < windowMost {
+		earlier(now.Add(windowMost - ob.HeldFor))
+	}
+	for _, t := range d.lapsed {
+		earlier(t.Add(renewAfter))
 	}
 	for _, t := range d.idle {
 		earlier(t.Add(d.cfg.RetireAfter))

@@ -71,7 +71,7 @@ func (p *planner) addSA(ph Phase, pi *PairIntent, s *xfrm.SA) {
 // release opens the gate when it was left to us, tables stand on every PF in
 // use and there is something encrypted to offload.
 func (p *planner) release() {
-	if p.in.OpenGate && len(p.plan.Stuck) == 0 && len(p.sends) > 0 && !p.exposed() && !p.unready() {
+	if p.in.OpenGate && len(p.plan.Stuck) == 0 && (len(p.sends) > 0 || p.plan.Encrypted > 0) && !p.exposed() && !p.unready() {
 		p.step(Step{Phase: Release, Verb: OpenGate})
 	}
 }

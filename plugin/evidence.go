@@ -145,7 +145,13 @@ func holder(rep tc.Report, facts devlink.Facts) string {
 // carry the change back.
 func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evidence) {
 	dir, isSA := dirOf(op)
-	if !isSA || dir != xfrm.In || ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
+	if isSA && dir == xfrm.In {
+		d.findStrict(ctx, ifindex, ev)
+	}
+}
+
+func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
+	if ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
 		return
 	}
 	err := d.probe(ctx, ifindex)

@@ -131,7 +131,7 @@ func (p *planner) wantsSAs(pf int) bool {
 	wants := false
 	for i := range p.in.Pairs {
 		pi := &p.in.Pairs[i]
-		if pi.PF != pf || pi.Want != Encrypt || p.ob.PutOff[pi.Pair] || p.complete(pi) {
+		if pi.PF != pf || !p.lacksSA(pi) {
 			continue
 		}
 		switch {
@@ -147,6 +147,14 @@ func (p *planner) wantsSAs(pf int) bool {
 	return wants
 }
 
+// lacksSA tells whether flows keep a pair from an SA.
+func (p *planner) lacksSA(pi *PairIntent) bool {
+	if pi.Want == Negotiate {
+		return p.ob.Refused[pi.Pair]
+	}
+	return pi.Want == Encrypt && !p.ob.PutOff[pi.Pair] && !p.complete(pi)
+}
+
 // complete tells whether both SAs of a pair stand.
 func (p *planner) complete(pi *PairIntent) bool {
 	in, out := pi.ids()
@@ -157,7 +165,7 @@ func (p *planner) complete(pi *PairIntent) bool {
 // nothing more is to be done that flows forbid. A retrofit that failed is undone
 // as well: that host is as unprotected as it was.
 func (p *planner) free() {
-	if p.held && (p.givesBack() || len(p.plan.Stuck) == 0 && !p.exposed() && !p.unready()) {
+	if p.held && (p.givesBack() || !p.window() && len(p.plan.Stuck) == 0 && !p.exposed() && !p.unready()) {
 		p.step(Step{Phase: Release, Verb: FreeFlows})
 	}
 }

@@ -33,6 +33,7 @@ type holding struct {
 	made      *ovsdb.Hold
 	safe      map[string]bool // handles of PFs whose guards stood in this boot
 	strictEnd time.Time       // of the last drain for SAs
+	vain      time.Time       // when one for an IKE daemon was given up
 	// purge tells that OVS has to look at its flows again once CurCfg is cfg, or
 	// the row of the database another one than row.
 	purge bool

@@ -47,6 +47,7 @@ type Input struct {
 	Facts    devlink.Facts
 	Sources  map[netip.Addr]netip.Addr // remote to local address, for ports without local_ip
 	Keys     map[string]KeyResult
+	Auths    map[string]AuthResult // by port, of those that IKE keys
 	Settings Settings
 	// Consent tells that the operator has asked for the retrofit; Parked that
 	// nothing of ours may be in a NIC.

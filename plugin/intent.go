@@ -107,12 +107,14 @@ type builder struct {
 	// owner tells which pair has a key or an SPI; two key sets may hold the same.
 	keys map[xfrm.Fingerprint]Pair
 	spis map[xfrm.SAID]Pair
+	// reqids tells which pair has a reqid of IKE's.
+	reqids map[uint32]Pair
 }
 
 func newBuilder(in Input) *builder {
 	return &builder{Input: in, groups: map[Pair]*group{},
 		guards: map[VTEP]int{}, asked: map[VTEP]bool{}, auto: map[VTEP]bool{}, loose: map[VTEP]bool{},
-		keyOwner: map[string]Pair{}, keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}}
+		keyOwner: map[string]Pair{}, keys: map[xfrm.Fingerprint]Pair{}, spis: map[xfrm.SAID]Pair{}, reqids: map[uint32]Pair{}}
 }
 
 // assign puts a tunnel into its pair's group, or says why it has none.

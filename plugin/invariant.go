@@ -161,7 +161,7 @@ func (m *model) safe(pi *PairIntent) bool {
 
 // foreign: I5, nothing that is not ours is touched.
 func (m *model) foreign(op xfrm.Op) string {
-	if op.SA != nil && !oursSA(op.SA) {
+	if op.SA != nil && !oursSA(op.SA) && !m.ob.negotiated(op.SA) {
 		return fmt.Sprintf("SA with SPI 0x%08x to %s is not ours", op.SA.SPI, op.SA.Dst)
 	}
 	if op.Policy != nil && !oursPolicy(op.Policy) {

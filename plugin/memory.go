@@ -19,6 +19,7 @@ func (d *Daemon) memory(s *scene) {
 	ob.GateOpen = strings.EqualFold(s.snapshot.Host.HWOffload, "true") // as OVS reads it (smap_get_bool)
 	ob.Spent, ob.RetireAfter = d.cfg.Ledger.Used, d.cfg.RetireAfter
 	d.recall(s, kept)
+	d.refused(s)
 	d.backedOff(s)
 	d.unwantedSAs(s)
 	d.idleBlocks(s)
@@ -49,6 +50,12 @@ func (d *Daemon) unwantedSAs(s *scene) {
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
+		if pi := s.keyedByIKE(sa); pi != nil {
+			if orphan(sa, &s.ike, pi) {
+				ob.UnwantedFor[sa.ID()] = ob.RetireAfter
+			}
+			continue
+		}
 		if wanted[sa.ID()] || s.intent.Named[sa.KeyPrint] || kept[ends{sa.Src, sa.Dst}] {
 			continue
 		}
@@ -64,15 +71,15 @@ func (d *Daemon) unwantedSAs(s *scene) {
 // keptEnds returns the addresses between which SAs stay, wanted or not. Those of
 // a blocked pair do nothing without a policy, and if they went the pair would need
 // new keys once its trouble is over; the old ones of a pair are in use until its
-// new inbound SA stands.
+// new inbound SA stands, or the one that IKE makes.
 func keptEnds(s *scene) map[ends]bool {
-	stands, kept := map[xfrm.SAID]bool{}, map[ends]bool{}
+	stands, kept, carriers := map[xfrm.SAID]bool{}, map[ends]bool{}, s.observed.carriers()
 	for i := range s.observed.SAs {
 		stands[s.observed.SAs[i].ID()] = true
 	}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		if rx, _ := pi.ids(); pi.Want == Blocked || pi.Want == Encrypt && !stands[rx] {
+		if rx, _ := pi.ids(); pi.Want == Blocked || pi.Want == Encrypt && !stands[rx] || pi.Want == Negotiate && carriers[stream{pi.Pair, xfrm.In}] == nil {
 			kept[ends{pi.Local, pi.Remote}], kept[ends{pi.Remote, pi.Local}] = true, true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ovs-ipsec-offload/devlink"
+	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -100,8 +101,13 @@ func (b *builder) exit(v VTEP) int {
 
 // refuseNoPriority returns why a pair cannot be encrypted on a card without
 // priorities, or nil when the operator says that it may.
-func (b *builder) refuseNoPriority(pf int, name string) *Problem {
-	if !b.out.Unguarded[pf] || b.Settings.Unguarded {
+func (b *builder) refuseNoPriority(pf int, name string, t *ovsdb.Tunnel) *Problem {
+	switch {
+	case !b.out.Unguarded[pf]:
+		return nil
+	case t.Auth.Method != "":
+		return problem("NIC_NO_PRIORITY", "%s has no policy priorities, and IKE daemons make no policy without one: update its firmware, or use ipsec_keys", name)
+	case b.Settings.Unguarded:
 		return nil
 	}
 	return problem("NIC_NO_PRIORITY", "%s has no policy priorities, so no guard can stand in it and clear text can slip out when a tunnel is added: "+

@@ -10,8 +10,10 @@ import (
 
 // Observed is what stands in the kernel and the NICs, at one moment.
 type Observed struct {
-	SAs      []xfrm.SA     // ours
-	Policies []xfrm.Policy // ours
+	SAs      []xfrm.SA     // ours, and those an IKE daemon made for our pairs
+	Policies []xfrm.Policy // likewise
+	// Negotiated holds the pairs of the SAs that an IKE daemon made.
+	Negotiated map[xfrm.SAID]Pair
 	// Foreign counts the offloaded objects of others, by PF and direction:
 	// they hold the NIC's tables too, but are not ours to count on.
 	Foreign map[int]Refs
@@ -44,6 +46,10 @@ type Observed struct {
 	// Resting tells that flows were held for SAs a moment ago, and that the next
 	// ones have to wait.
 	Resting bool
+	// Refused holds the pairs of which the IKE daemon says that the NIC refused an
+	// SA; HeldFor is how long flows are held back.
+	Refused map[Pair]bool
+	HeldFor time.Duration
 	// GaveUp tells that a retrofit was tried and failed too often.
 	GaveUp bool
 	// PutOff holds pairs that are not tried now: they failed and wait for their next

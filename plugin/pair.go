@@ -90,9 +90,9 @@ const (
 )
 
 // oursPolicy tells whether p belongs to this program: by its priority, or on a card
-// that has none by its template.
+// that has none by its template; or whether an IKE daemon made it for a pair of ours.
 func oursPolicy(p *xfrm.Policy) bool {
-	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursNoPriority(p)
+	return p.Priority >= bandFirst && p.Priority <= bandLast && !p.Exotic || oursNoPriority(p) || negotiatedPolicy(p)
 }
 
 // Our reqid range. A reqid is a hash, never a counter: sequential reqids with

@@ -10,6 +10,7 @@ import (
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/plugin/ike"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -18,10 +19,14 @@ type Want uint8
 
 // The treatments. There is no "maybe": what cannot be encrypted is blocked.
 const (
-	Encrypt Want = iota + 1
-	Blocked      // asked for IPsec, but cannot have it
-	Clear        // no port of the pair asks for IPsec
+	Encrypt   Want = iota + 1
+	Blocked        // asked for IPsec, but cannot have it
+	Clear          // no port of the pair asks for IPsec
+	Negotiate      // an IKE daemon encrypts it, above the guard
 )
+
+// encrypts tells whether a pair's traffic is to be encrypted.
+func (w Want) encrypts() bool { return w == Encrypt || w == Negotiate }
 
 // PairIntent is what one pair is to get, and why.
 type PairIntent struct {
@@ -31,9 +36,11 @@ type PairIntent struct {
 	PF         int // ifindex; 0: no PF can carry it
 	Mode       xfrm.Mode
 	Keys       KeySet
-	Ports      []string // names of its ports, sorted
-	Asked      string   // name of the key set that its ports ask for
-	Problem    *Problem // why it is blocked
+	Ports      []string  // names of its ports, sorted
+	Asked      string    // name of the key set that its ports ask for
+	Problem    *Problem  // why it is blocked
+	IKE        *ike.Conn // for Negotiate
+	Notes      []Problem // what is weak, or will be wrong soon
 }
 
 // ids returns the identities of the pair's inbound and outbound SAs.
@@ -123,7 +130,7 @@ func (b *builder) secure(p Pair, g *group) {
 	lead := b.lead(p, g.secure)
 	for _, t := range g.secure {
 		var own []Problem
-		if t != lead && lead != nil && (t.Keys != lead.Keys || t.Mode != lead.Mode || t.Dev != lead.Dev) {
+		if t != lead && lead != nil && (t.Keys != lead.Keys || !t.Auth.Equal(lead.Auth) || t.Mode != lead.Mode || t.Dev != lead.Dev) {
 			own = append(own, Problem{"PAIR_CONFLICT", fmt.Sprintf(
 				"port shares %s with port %s but asks for other ipsec options: the pair follows %s; make them equal", p, lead.Name, lead.Name)})
 		}
@@ -146,7 +153,11 @@ func (b *builder) secure(p Pair, g *group) {
 			pi.Problem = &l.Problem
 		}
 	}
-	if pi.Problem == nil {
+	switch {
+	case pi.Problem != nil:
+	case pi.IKE != nil:
+		pi.Want = Negotiate
+	default:
 		pi.Want = Encrypt
 	}
 	pi.NoPriority = b.out.Unguarded[pi.PF]
@@ -173,16 +184,16 @@ func (b *builder) lead(p Pair, ts []*ovsdb.Tunnel) *ovsdb.Tunnel {
 
 // fill completes a pair's intent from its leading port, or says why it cannot.
 func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
-	if t.Auth.Method != "" {
-		return &Problem{"OPT_IKE", "port has its keys by IKE, for which this version has no part yet: use ipsec_keys"}
-	}
 	pf, refusal := devlink.PFOf(b.Facts, pi.Local, t.Dev)
 	if refusal != nil {
 		return &Problem{refusal.Code, refusal.Text}
 	}
 	pi.PF = pf.Ifindex
-	if p := b.refuseNoPriority(pf.Ifindex, pf.Name); p != nil {
+	if p := b.refuseNoPriority(pf.Ifindex, pf.Name, t); p != nil {
 		return p
+	}
+	if t.Auth.Method != "" {
+		return b.negotiate(pi, t)
 	}
 	if t.Mode == ovsdb.Tunneled {
 		pi.Mode = xfrm.Tunnel

@@ -15,7 +15,7 @@ func park(in *Intent) {
 	for i := range in.Pairs {
 		pi := &in.Pairs[i]
 		pi.PF, pi.NoPriority = 0, false
-		if pi.Want == Encrypt || pi.Problem != nil && pi.Problem.Code == "KEY_USED" {
+		if pi.Want.encrypts() || pi.Problem != nil && pi.Problem.Code == "KEY_USED" {
 			pi.Want = Blocked
 			pi.Problem = &Problem{"PARKED", "the host is parked: what asks for IPsec is blocked until `ovs-ipsec-offload unpark`; one-shot key sets have to be replaced by new ones then"}
 		}

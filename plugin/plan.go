@@ -18,12 +18,17 @@ func MakePlan(in Intent, ob Observed) Plan {
 	p.plan.Stuck, p.plan.Kept, p.plan.Deferred = map[int]bool{}, map[VTEP]bool{}, map[Pair]*Problem{}
 	for i := range in.Pairs {
 		p.wanted[in.Pairs[i].Pair] = &in.Pairs[i]
-		if in.Pairs[i].Want == Encrypt && in.Pairs[i].PF != 0 && p.now.fateOf(in.Pairs[i].Pair, in.Pairs[i].PF) == encrypted {
+		if in.Pairs[i].Want.encrypts() && in.Pairs[i].PF != 0 && p.now.fateOf(in.Pairs[i].Pair, in.Pairs[i].PF) == encrypted {
 			p.plan.Encrypted++
 		}
 	}
 	for i := range ob.SAs {
 		p.reqids[ob.SAs[i].Reqid] = true
+	}
+	for i := range in.Pairs {
+		if c := in.Pairs[i].IKE; c != nil {
+			p.reqids[c.ReqidOut], p.reqids[c.ReqidIn] = true, true
+		}
 	}
 	p.hold()
 	p.remake()

@@ -8,6 +8,7 @@ import (
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/plugin/ike"
 	"ovs-ipsec-offload/tc"
 	"ovs-ipsec-offload/xfrm"
 )
@@ -100,6 +101,26 @@ type Keys interface {
 	Lookup(name string) (KeySet, error)
 	// Material returns the two keys of a set. The caller wipes them.
 	Material(name string) (in, out xfrm.Key, err error)
+}
+
+// IKE keeps the connections of an IKE daemon equal to what is wanted; *ike.Runner
+// is one.
+type IKE interface {
+	// Want says which connections there are to be, and returns at once. Before the
+	// first call nothing is touched.
+	Want(conns []ike.Conn)
+	// Renew makes new SAs for a connection, whatever the daemon believes: what it
+	// had is gone from the kernel. It returns at once.
+	Renew(name string)
+	// State returns what is known of the daemon and its connections.
+	State() ike.State
+}
+
+// Credentials finds what a host proves itself with.
+type Credentials interface {
+	// Auth returns what a port that IKE keys names, and what is weak about it or
+	// will be wrong soon. Its error is a *Problem when the operator can mend it.
+	Auth(t *ovsdb.Tunnel, h *ovsdb.Host) (ike.Auth, []Problem, error)
 }
 
 // Ledger remembers outbound keys for ever, so that none is installed twice.

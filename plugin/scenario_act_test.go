@@ -366,6 +366,28 @@ func cmdAlarm(r *rig, _ []string, _ io.Writer) error {
 	return nil
 }
 
+// ike answer|rekey|end|kill|stop|start: what the IKE daemon and its peers do.
+func cmdIKE(r *rig, args []string, _ io.Writer) error {
+	ctx := context.Background()
+	switch args[0] {
+	case "answer":
+		return r.IKE.Answer(ctx)
+	case "rekey":
+		return r.IKE.Rekey(ctx)
+	case "end":
+		r.IKE.End(ctx)
+	case "kill":
+		r.IKE.Kill()
+	case "stop":
+		r.IKE.Stop(ctx)
+	case "start":
+		r.IKE.Start()
+	default:
+		return fmt.Errorf("IKE cannot %s", args[0])
+	}
+	return nil
+}
+
 // restart starts the daemon anew; the kernel keeps what it has.
 func cmdRestart(r *rig, _ []string, _ io.Writer) error {
 	r.restart()

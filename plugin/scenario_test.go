@@ -39,7 +39,7 @@ func commands() map[string]command {
 		"plan": cmdPlan, "round": cmdRound, "status": cmdStatus, "reports": cmdReports,
 		"send": cmdSend, "receive": cmdReceive, "nic": cmdNIC, "kernel": cmdKernel,
 		"lose": cmdLose, "restart": cmdRestart, "reboot": cmdReboot, "pass": cmdPass, "clock": cmdClock, "settled": cmdSettled, "fault": cmdFault,
-		"repair": cmdRepair, "park": cmdPark, "unpark": cmdUnpark, "alarm": cmdAlarm,
+		"repair": cmdRepair, "park": cmdPark, "unpark": cmdUnpark, "alarm": cmdAlarm, "ike": cmdIKE,
 		"traffic": cmdTraffic, "shadow": cmdShadow, "audit": cmdAudit,
 	}
 }

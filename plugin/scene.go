@@ -11,6 +11,7 @@ import (
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/plugin/ike"
 	"ovs-ipsec-offload/xfrm"
 )
 
@@ -23,6 +24,7 @@ type scene struct {
 	observed Observed
 	plan     Plan
 	read     Span // when states and policies were read
+	ike      ike.State
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -58,13 +60,16 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		return nil, err
 	}
 	s.read.To = d.cfg.Now()
+	if d.cfg.IKE != nil {
+		s.ike = d.cfg.IKE.State()
+	}
 	sas := make(map[xfrm.SAID]*xfrm.SA, len(s.observed.SAs))
 	for i := range s.observed.SAs {
 		sas[s.observed.SAs[i].ID()] = &s.observed.SAs[i]
 	}
 	s.intent = BuildIntent(Input{
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
-		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot),
+		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: d.auths(&s.snapshot),
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 	})
@@ -101,12 +106,12 @@ func (d *Daemon) current() Settings {
 
 // kernelState reads states and policies and keeps ours.
 func (d *Daemon) kernelState(ctx context.Context, s *scene) (err error) {
-	s.observed, err = readKernel(ctx, d.cfg.Kernel)
+	s.observed, err = readKernel(ctx, d.cfg.Kernel, &s.snapshot)
 	return err
 }
 
 // readKernel reads states and policies and tells ours from those of others.
-func readKernel(ctx context.Context, k Kernel) (Observed, error) {
+func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, error) {
 	sas, err := k.SAs(ctx)
 	if err != nil {
 		return Observed{}, fmt.Errorf("read SAs: %w", err)
@@ -123,12 +128,17 @@ func readKernel(ctx context.Context, k Kernel) (Observed, error) {
 			ob.Foreign[pf] = r
 		}
 	}
-	ob.SAs, ob.Policies = sas[:0], policies[:0]
+	ports := overlayPorts(snap, policies)
+	ob.SAs, ob.Policies, ob.Negotiated = sas[:0], policies[:0], map[xfrm.SAID]Pair{}
 	for i := range sas {
 		if sas[i].Dir == xfrm.In {
 			ob.Inbound[sas[i].Offload.Ifindex]++
 		}
-		if oursSA(&sas[i]) {
+		pair, negotiated := negotiatedSA(&sas[i], ports)
+		if negotiated {
+			ob.Negotiated[sas[i].ID()] = pair
+		}
+		if negotiated || oursSA(&sas[i]) {
 			ob.SAs = append(ob.SAs, sas[i])
 		} else {
 			foreign(sas[i].Offload.Ifindex, sas[i].Dir)

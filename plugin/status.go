@@ -35,6 +35,7 @@ type Status struct {
 	Host     HostStatus    `json:"host"`
 	Gate     GateStatus    `json:"gate"`
 	Problems []Problem     `json:"problems"`
+	Notes    []Problem     `json:"notes,omitempty"` // what is weak, or will be wrong soon
 	PFs      []PFStatus    `json:"pfs"`
 	Guards   []GuardStatus `json:"guards"`
 	Pairs    []PairStatus  `json:"pairs"`
@@ -107,7 +108,17 @@ type PairStatus struct {
 	Out     Traffic  `json:"out"`
 	Problem *Problem `json:"problem,omitempty"`
 
-	Leak *LeakStatus `json:"leak,omitempty"`
+	IKE   *IKEStatus  `json:"ike,omitempty"`   // when an IKE daemon keys the pair
+	Notes []Problem   `json:"notes,omitempty"` // what is weak, or will be wrong soon
+	Leak  *LeakStatus `json:"leak,omitempty"`
+}
+
+// IKEStatus tells how an IKE daemon keys a pair.
+type IKEStatus struct {
+	Daemon string    `json:"daemon,omitempty"` // name and version; "" when it does not answer
+	Auth   string    `json:"auth"`             // "psk", "self-signed" or "ca"
+	Phase  string    `json:"phase"`            // "connecting", "up", ...
+	Since  time.Time `json:"since,omitzero"`   // of the phase
 }
 
 // Traffic is what an SA's counters say.

@@ -32,9 +32,9 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
 	host, gate, pairs, last := d.host, d.gate, maps.Clone(d.pairs), d.hold.last
 	d.mu.Unlock()
-	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, pairs: pairs, hostErr: host.err}
+	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
-	st.Problems = append([]Problem{}, s.plan.Problems...)
+	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), problemsIn(s.snapshot.Host.Notes)
 	for _, err := range []error{host.err, gate.err, d.saveProblem()} {
 		if err != nil {
 			st.Problems = append(st.Problems, problemOf(err))
@@ -85,6 +85,7 @@ type statusMaker struct {
 	now   *view
 	name  func(int) string
 	pairs map[Pair]trouble
+	ike   map[stream]*xfrm.SA // SAs that IKE made
 
 	hostErr error
 }
@@ -183,7 +184,7 @@ func (b *statusMaker) pairStatus() []PairStatus {
 }
 
 func (b *statusMaker) pair(pi *PairIntent) PairStatus {
-	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: cmp.Or(pi.Keys.Name, pi.Asked), Problem: pi.Problem}
+	p := PairStatus{Local: pi.Local.String(), Remote: pi.Remote.String(), Port: pi.Port, Ports: pi.Ports, Keys: cmp.Or(pi.Keys.Name, pi.Asked), Problem: pi.Problem, Notes: pi.Notes}
 	p.State = b.stateOf(pi)
 	if pi.PF != 0 {
 		p.PF = b.name(pi.PF)
@@ -196,6 +197,9 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 		p.SPIIn, p.SPIOut = spi(pi.Keys.InSPI), spi(pi.Keys.OutSPI)
 		rx, tx := pi.ids()
 		p.In, p.Out = b.traffic(rx), b.traffic(tx)
+	}
+	if pi.IKE != nil {
+		b.negotiated(pi, &p)
 	}
 	if p.State == StateEncrypted {
 		p.Path = b.path(pi)
@@ -230,6 +234,8 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	}
 	t, failed := b.pairs[pi.Pair]
 	switch {
+	case pi.Want == Negotiate && !failed && b.ike[stream{pi.Pair, xfrm.Out}] == nil:
+		return keying(pi, &b.scene.ike)
 	case pi.Problem != nil || !failed && state != StateUnprotected:
 		return nil
 	case failed:

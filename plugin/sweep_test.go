@@ -3,6 +3,7 @@
 package plugin_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -133,7 +134,7 @@ func (r *rig) explained() error {
 func (r *rig) calmDown() error {
 	for range 4 {
 		r.Clock.Advance(6 * time.Minute)
-		if err := r.settle(); err != nil {
+		if err := errors.Join(r.settle(), r.IKE.Answer(context.Background()), r.settle()); err != nil {
 			return err
 		}
 	}
@@ -155,8 +156,13 @@ func (r *rig) sound() error {
 // daemon thinks of it, but for the number of flows, which it counts only when it
 // has to, and for what leaked on the way.
 func (r *rig) end() []string {
-	lines := strings.Split(flowCount.ReplaceAllString(r.statusText(), ""), "\n")
-	return append(r.dump(), slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  leaked ") })...)
+	lines := strings.Split(negotiatedSPI.ReplaceAllString(flowCount.ReplaceAllString(r.statusText(), ""), "SPI"), "\n")
+	dump := r.dump()
+	for i := range dump {
+		dump[i] = negotiatedSPI.ReplaceAllString(dump[i], "SPI")
+	}
+	slices.Sort(dump)
+	return append(dump, slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  leaked ") })...)
 }
 
 // wolf tells whether more is said to have leaked than the NICs sent in clear text.
@@ -175,6 +181,10 @@ func (r *rig) wolf() error {
 	}
 	return nil
 }
+
+// negotiatedSPI matches the SPIs of SAs that IKE made: how many there were before
+// is all that they tell.
+var negotiatedSPI = regexp.MustCompile(`0xc0000[0-9a-f]{3}`)
 
 var flowCount = regexp.MustCompile(` flows=\d+`)
 

@@ -89,6 +89,12 @@ func (p *planner) retireSAs() {
 	wanted, before, after, changing := wantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
+		if p.ob.negotiated(s) {
+			if p.outlived(s) {
+				p.dropSA(before, s)
+			}
+			continue
+		}
 		if _, used := after[s.Reqid]; used && s.Dir == xfrm.Out {
 			continue
 		}

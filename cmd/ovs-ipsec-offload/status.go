@@ -84,6 +84,9 @@ func printStatus(w io.Writer, s plugin.Status) error {
 	for _, p := range s.Problems {
 		fmt.Fprintf(t, "problem\t%s [%s]\n", p.Text, p.Code)
 	}
+	for _, n := range s.Notes {
+		fmt.Fprintf(t, "note\t%s [%s]\n", n.Text, n.Code)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -100,12 +103,23 @@ func printPairs(w io.Writer, pairs []plugin.PairStatus) {
 	fmt.Fprintln(t, "\nLOCAL\tREMOTE\tUDP\tSTATE\tMODE\tPATH\tKEYS\tSPI IN/OUT\tPACKETS IN/OUT\tPORTS")
 	for _, p := range pairs {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\n", p.Local, p.Remote, p.Port, p.State, cmp.Or(p.Mode, "-"), cmp.Or(p.Path, "-"),
-			cmp.Or(p.Keys, "-"), cmp.Or(p.SPIIn, "-")+"/"+cmp.Or(p.SPIOut, "-"), p.In.Packets, p.Out.Packets, strings.Join(p.Ports, ","))
+			keysOf(p), cmp.Or(p.SPIIn, "-")+"/"+cmp.Or(p.SPIOut, "-"), p.In.Packets, p.Out.Packets, strings.Join(p.Ports, ","))
 	}
 	_ = t.Flush() // of a terminal or a pipe; the next write tells
 	for _, p := range pairs {
 		printLeak(w, p)
+		for _, n := range p.Notes {
+			fmt.Fprintf(w, "\nnote on %s > %s udp %d: %s [%s]\n", p.Local, p.Remote, p.Port, n.Text, n.Code)
+		}
 	}
+}
+
+// keysOf says where a pair's keys come from.
+func keysOf(p plugin.PairStatus) string {
+	if p.IKE != nil {
+		return "IKE " + p.IKE.Auth
+	}
+	return cmp.Or(p.Keys, "-")
 }
 
 // printLeak says what leaked of a pair since the daemon started.

@@ -23,13 +23,16 @@ type Host struct {
 	Keys   *Keys
 	Ledger *Ledger
 	Clock  *Clock
+	IKE    *Charon
 }
 
 // New returns a hypervisor without NICs and ports, on which ovs-vswitchd runs
 // and hw-offload is unset.
 func New() *Host {
 	nic := fakenic.New()
-	return &Host{Host: nic, OVS: newOVS(nic), Keys: newKeys(nic.Faults), Ledger: newLedger(nic.Faults), Clock: &Clock{now: start}}
+	h := &Host{Host: nic, OVS: newOVS(nic), Keys: newKeys(nic.Faults), Ledger: newLedger(nic.Faults), Clock: &Clock{now: start}}
+	h.IKE = newCharon(h)
+	return h
 }
 
 // start is when the clock of every hypervisor begins.
@@ -39,7 +42,7 @@ var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 // automatic, reports on, an SA kept for five minutes when nobody wants it.
 func (h *Host) Config() plugin.Config {
 	return plugin.Config{
-		Database: h.OVS, Kernel: h.Host, NIC: h.Host, Flows: h.Host, Keys: h.Keys, Ledger: h.Ledger, Gate: h, Released: h.OVS.Purge,
+		Database: h.OVS, Kernel: h.Host, NIC: h.Host, Flows: h.Host, Keys: h.Keys, Ledger: h.Ledger, Gate: h, IKE: h.IKE, Credentials: h.IKE, Released: h.OVS.Purge,
 		Settings:    plugin.Settings{GateAuto: true, GuardAuto: true, GuardPorts: []uint16{4789}},
 		RetireAfter: 5 * time.Minute, AuditEvery: 30 * time.Second,
 		Report: true, BootID: "boot-1", Version: "test",

@@ -34,6 +34,10 @@ type Config struct {
 	Retrofit Retrofit
 	StrictSA StrictSA
 
+	IKE       IKE
+	IKESocket string        // of the IKE daemon; where strongSwan's VICI listens
+	IKERekey  time.Duration // age at which keys of IKE are replaced
+
 	RetireAfter time.Duration // how long an SA that no port wants any more is kept
 	AuditEvery  time.Duration // the host is looked at at least this often
 	OnLeak      OnLeak
@@ -95,6 +99,16 @@ const (
 	LeakBlock  OnLeak = "block"  // it is told, and the pair blocked
 )
 
+// IKE is which IKE daemon keys the tunnels that name a psk or certificates.
+type IKE string
+
+// The choices for IKE.
+const (
+	IKEAuto       IKE = "auto"       // the one that this host has: strongSwan
+	IKEStrongSwan IKE = "strongswan" // charon, by VICI
+	IKENone       IKE = "none"       // such tunnels are refused
+)
+
 // Unguarded is what becomes of tunnels on a NIC in which no guard can stand.
 type Unguarded string
 
@@ -117,6 +131,9 @@ func (c Config) NeedsRestart(next Config) []string {
 		{"run_dir", c.RunDir == next.RunDir},
 		{"keys_dir", c.KeysDir == next.KeysDir},
 		{"log_format", c.LogFormat == next.LogFormat},
+		{"ike", c.IKE == next.IKE},
+		{"ike_socket", c.IKESocket == next.IKESocket},
+		{"ike_rekey", c.IKERekey == next.IKERekey},
 		{"retire_after", c.RetireAfter == next.RetireAfter},
 		{"audit_every", c.AuditEvery == next.AuditEvery},
 		{"report", c.Report == next.Report},

@@ -19,7 +19,7 @@ func defaults() Config {
 		OVSDB: "unix:/run/openvswitch/db.sock", StateDir: "/var/lib/ovs-ipsec-offload",
 		RunDir: "/run/ovs-ipsec-offload", KeysDir: "/etc/ovs-ipsec-offload/keys.d",
 		LogLevel: slog.LevelInfo, LogFormat: LogText, Gate: GateAuto, Guard: GuardAuto, GuardPorts: []uint16{4789},
-		Retrofit: RetrofitAsk, StrictSA: StrictDrain, Unguarded: UnguardedRefuse, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, OnLeak: LeakReport, Report: true,
+		Retrofit: RetrofitAsk, StrictSA: StrictDrain, Unguarded: UnguardedRefuse, IKE: IKEAuto, IKESocket: "/run/charon.vici", IKERekey: time.Hour, RetireAfter: 10 * time.Second, AuditEvery: 30 * time.Second, OnLeak: LeakReport, Report: true,
 	}
 }
 
@@ -70,12 +70,15 @@ unguarded: allow
 retire_after: 1m30s
 audit_every: 5s
 on_leak: block
+ike: none
+ike_socket: /run/other.vici
+ike_rekey: 2h
 report: false
 `, nil, nil, func(c *Config) {
 			*c = Config{
 				OVSDB: "tcp:127.0.0.1:6640", StateDir: "/a", RunDir: "/b", KeysDir: "/c",
 				LogLevel: slog.LevelDebug, LogFormat: LogJSON, Gate: GateOff, Guard: GuardTunnels, GuardPorts: []uint16{4789, 6081},
-				Retrofit: RetrofitAuto, StrictSA: StrictWait, Unguarded: UnguardedAllow, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
+				Retrofit: RetrofitAuto, StrictSA: StrictWait, Unguarded: UnguardedAllow, IKE: IKENone, IKESocket: "/run/other.vici", IKERekey: 2 * time.Hour, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
 			}
 		}},
 		{"environment over file", "guard: tunnels\ngate: auto", []string{
@@ -139,6 +142,8 @@ func TestLoadRefusals(t *testing.T) {
 		{"bad endpoint", "ovsdb: /run/db.sock", nil, "ovsdb must be unix:PATH or tcp:HOST:PORT"},
 		{"endpoint without address", "ovsdb: 'unix:'", nil, "ovsdb must be"},
 		{"relative path", "run_dir: run", nil, `run_dir must be an absolute path, not "run"`},
+		{"ike", "ike: racoon", nil, "ike must be auto or strongswan or none"},
+		{"ike_rekey", "ike_rekey: 1s", nil, "ike_rekey must be between 10s and 24h0m0s"},
 		{"on_leak", "on_leak: panic", nil, "on_leak must be report or block"},
 		{"too often", "audit_every: 1ms", nil, "audit_every must be between 1s and 1h"},
 		{"negative", "retire_after: -1s", nil, "retire_after must be between"},

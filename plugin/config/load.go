@@ -54,6 +54,9 @@ func settings(env map[string]string) []setting {
 		{"retrofit", "ask", "flows that are offloaded before the tables stand: never (leave them), ask (until `ovs-ipsec-offload repair`) or auto (take them out and put them back)"},
 		{"strict_sa", "drain", "for SAs on a kernel that takes none beside offloaded flows: drain (take them out for a moment) or wait"},
 		{"unguarded", "refuse", "tunnels on a NIC without policy priorities, in which no guard can stand; refuse: block them; allow: encrypt them all the same"},
+		{"ike", "auto", "the IKE daemon for tunnels with psk or certificates: auto (the one of this host), strongswan, or none (refuse them)"},
+		{"ike_socket", "/run/charon.vici", "VICI socket of strongSwan's charon"},
+		{"ike_rekey", "1h", "age at which keys of IKE are replaced"},
 		{"retire_after", "10s", "how long an SA that no port wants any more is kept"},
 		{"audit_every", "30s", "look at the host at least this often"},
 		{"on_leak", "report", "report: tell when clear text leaks; block: block the pair too"},
@@ -213,6 +216,9 @@ type raw struct {
 	Retrofit    string        `mapstructure:"retrofit"`
 	StrictSA    string        `mapstructure:"strict_sa"`
 	Unguarded   string        `mapstructure:"unguarded"`
+	IKE         string        `mapstructure:"ike"`
+	IKESocket   string        `mapstructure:"ike_socket"`
+	IKERekey    time.Duration `mapstructure:"ike_rekey"`
 	RetireAfter time.Duration `mapstructure:"retire_after"`
 	AuditEvery  time.Duration `mapstructure:"audit_every"`
 	OnLeak      string        `mapstructure:"on_leak"`
@@ -276,6 +282,7 @@ func (r raw) config() (Config, error) {
 		OVSDB: r.OVSDB, StateDir: r.StateDir, RunDir: r.RunDir, KeysDir: r.KeysDir,
 		LogFormat: LogFormat(r.LogFormat), Gate: Gate(r.Gate), Guard: Guard(r.Guard),
 		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA), Unguarded: Unguarded(r.Unguarded),
+		IKE: IKE(r.IKE), IKESocket: r.IKESocket, IKERekey: r.IKERekey,
 		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, OnLeak: OnLeak(r.OnLeak), Report: r.Report,
 	}
 	err := errors.Join(
@@ -288,6 +295,9 @@ func (r raw) config() (Config, error) {
 		oneOf("retrofit", r.Retrofit, string(RetrofitNever), string(RetrofitAsk), string(RetrofitAuto)),
 		oneOf("strict_sa", r.StrictSA, string(StrictDrain), string(StrictWait)),
 		oneOf("on_leak", r.OnLeak, string(LeakReport), string(LeakBlock)),
+		oneOf("ike", r.IKE, string(IKEAuto), string(IKEStrongSwan), string(IKENone)),
+		absolute("ike_socket", r.IKESocket),
+		between("ike_rekey", r.IKERekey, 10*time.Second, 24*time.Hour),
 		ports(r.GuardPorts, &c.GuardPorts),
 		oneOf("unguarded", r.Unguarded, string(UnguardedRefuse), string(UnguardedAllow)),
 		between("retire_after", r.RetireAfter, 0, 24*time.Hour),

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"time"
+
+	"ovs-ipsec-offload/plugin/ike"
+)
+
+// A strict kernel takes no SA while a flow is in hardware, and an IKE daemon adds
+// its SAs when the peer has answered. So flows are held back until it has got
+// through, or for a while: it tries again by itself.
+
+// windowMost is how long flows are held back for an IKE daemon's SAs; windowRest
+// how long they are left alone after that was in vain.
+const (
+	windowMost = 10 * time.Second
+	windowRest = 5 * time.Minute
+)
+
+// window tells whether flows are to stay held back for an IKE daemon.
+func (p *planner) window() bool {
+	if p.ob.HeldFor >= windowMost {
+		return false
+	}
+	for i := range p.in.Pairs {
+		if pi := &p.in.Pairs[i]; p.ob.Strict[pi.PF] && p.ob.Refused[pi.Pair] {
+			return true
+		}
+	}
+	return false
+}
+
+// refused notes the pairs of which the NIC refused an SA of the IKE daemon. After a
+// hold that was in vain they wait. The caller holds mu.
+func (d *Daemon) refused(s *scene) {
+	now, ob, h := d.cfg.Now(), &s.observed, &d.hold
+	ob.Refused = map[Pair]bool{}
+	if rec := s.snapshot.Host.Hold; rec != nil {
+		ob.HeldFor = now.Sub(rec.Since)
+	} else if h.made != nil {
+		ob.HeldFor = now.Sub(h.made.Since)
+	}
+	for i := range s.intent.Pairs {
+		pi := &s.intent.Pairs[i]
+		if pi.Want != Negotiate {
+			continue
+		}
+		if p := s.ike.Conns[pi.IKE.Name].Problem; p != nil && p.Code == ike.CodeInstall {
+			ob.Refused[pi.Pair] = true
+		}
+	}
+	if ob.Holding == WhyStrict && len(ob.Refused) > 0 && ob.HeldFor >= windowMost {
+		h.vain = now
+	}
+	if ob.Holding == "" && now.Before(h.vain.Add(windowRest)) {
+		ob.Refused = nil
+	}
+}
+
+// askStrictForIKE finds out whether a NIC is strict that refuses SAs of the IKE
+// daemon, whose answers are not ours to see, and tells whether one has shown to be.
+func (d *Daemon) askStrictForIKE(ctx context.Context, s *scene) bool {
+	for i := range s.intent.Pairs {
+		pi := &s.intent.Pairs[i]
+		if !s.observed.Refused[pi.Pair] || s.observed.Strict[pi.PF] {
+			continue
+		}
+		ev, err := d.evidence(ctx, pi.PF)
+		if err != nil {
+			d.tell("evidence", err.Error())
+			return false
+		}
+		d.findStrict(ctx, pi.PF, &ev)
+		return ev.Strict == StrictYes // one in a round: the next asks for the others
+	}
+	return false
+}
