@@ -211,26 +211,15 @@ func (d *Daemon) lapses(s *scene) (names []string) {
 }
 
 // auths looks up the credentials of every port that IKE is to key.
-func (d *Daemon) auths(snap *ovsdb.Snapshot) map[string]AuthResult {
+func (d *Daemon) auths(snap *ovsdb.Snapshot) (map[string]AuthResult, []Problem) {
+	if d.cfg.IKE != nil {
+		return d.cfg.Credentials.Auths(snap)
+	}
 	m := map[string]AuthResult{}
 	for i := range snap.Tunnels {
-		t := &snap.Tunnels[i]
-		if t.Auth.Method == "" || len(t.Problems) > 0 {
-			continue
-		}
-		if d.cfg.IKE == nil {
-			m[t.Name] = AuthResult{Problem: problem("IKE_OFF", "the port is to be keyed by IKE, and ike=none turns that off: set ike: auto, or use ipsec_keys")}
-			continue
-		}
-		var r AuthResult
-		var err error
-		if r.Auth, r.Notes, err = d.cfg.Credentials.Auth(t, &snap.Host); err != nil {
-			p := problemOf(err)
-			r.Problem = &p
-		}
-		m[t.Name] = r
+		m[snap.Tunnels[i].Name] = AuthResult{Problem: problem("IKE_OFF", "the port is to be keyed by IKE, and ike=none turns that off: set ike: auto, or use ipsec_keys")}
 	}
-	return m
+	return m, nil
 }
 
 // orphan tells whether an SA that IKE made for a pair is of a daemon that is gone:

@@ -116,11 +116,11 @@ type IKE interface {
 	State() ike.State
 }
 
-// Credentials finds what a host proves itself with.
+// Credentials finds what this host proves itself with.
 type Credentials interface {
-	// Auth returns what a port that IKE keys names, and what is weak about it or
-	// will be wrong soon. Its error is a *Problem when the operator can mend it.
-	Auth(t *ovsdb.Tunnel, h *ovsdb.Host) (ike.Auth, []Problem, error)
+	// Auths returns what every port that IKE keys names, by port, and what is to be
+	// said about the host's own files.
+	Auths(snap *ovsdb.Snapshot) (auths map[string]AuthResult, notes []Problem)
 }
 
 // Ledger remembers outbound keys for ever, so that none is installed twice.

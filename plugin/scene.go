@@ -25,6 +25,7 @@ type scene struct {
 	plan     Plan
 	read     Span // when states and policies were read
 	ike      ike.State
+	notes    []Problem // on the host
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -67,9 +68,11 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	for i := range s.observed.SAs {
 		sas[s.observed.SAs[i].ID()] = &s.observed.SAs[i]
 	}
+	auths, notes := d.auths(&s.snapshot)
+	s.notes = append(problemsIn(s.snapshot.Host.Notes), notes...)
 	s.intent = BuildIntent(Input{
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
-		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: d.auths(&s.snapshot),
+		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: auths,
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 	})

@@ -34,7 +34,7 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Unlock()
 	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
-	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), problemsIn(s.snapshot.Host.Notes)
+	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), s.notes
 	for _, err := range []error{host.err, gate.err, d.saveProblem()} {
 		if err != nil {
 			st.Problems = append(st.Problems, problemOf(err))

@@ -43,9 +43,13 @@ func newCharon(h *Host) *Charon {
 	return &Charon{h: h, started: h.Clock.Now(), live: map[string][]*ikeChild{}, refused: map[string]bool{}}
 }
 
-// Auth implements plugin.Credentials: every port has a psk.
-func (*Charon) Auth(t *ovsdb.Tunnel, _ *ovsdb.Host) (ike.Auth, []plugin.Problem, error) {
-	return ike.Auth{PSK: ike.NewSecret([]byte(t.Name))}, nil, nil
+// Auths implements plugin.Credentials: every port has a psk.
+func (*Charon) Auths(snap *ovsdb.Snapshot) (map[string]plugin.AuthResult, []plugin.Problem) {
+	m := map[string]plugin.AuthResult{}
+	for _, t := range snap.Tunnels {
+		m[t.Name] = plugin.AuthResult{Auth: ike.Auth{PSK: ike.NewSecret([]byte(t.Name))}}
+	}
+	return m, nil
 }
 
 // Want implements plugin.IKE. It takes effect when the peers answer.
