@@ -85,6 +85,7 @@ type Daemon struct {
 	cards    map[cardName]*card  // what NICs have shown
 	given    map[Pair]bool       // the IKE daemon has these
 	lapsed   map[Pair]time.Time  // since when the kernel lacks what it says to have made
+	asked    map[xfrm.SAID]bool  // outbound SAs for which new keys were asked for
 	idle     map[place]time.Time // since when blocks of pairs are not wanted
 }
 

@@ -172,6 +172,7 @@ func (d *Daemon) hand(s *scene) {
 	d.mu.Unlock()
 	d.cfg.IKE.Want(cs)
 	s.ike = d.cfg.IKE.State()
+	d.replenish(s)
 	for _, name := range d.lapses(s) {
 		d.cfg.Log.Warn("what IKE made is gone from the kernel: it makes new SAs", "conn", name)
 		d.cfg.IKE.Renew(name)
@@ -313,6 +314,7 @@ func (b *statusMaker) negotiated(pi *PairIntent, p *PairStatus) {
 	}
 	if sa := b.ike[stream{pi.Pair, xfrm.Out}]; sa != nil {
 		p.SPIOut, p.Out = spi(sa.SPI), b.traffic(sa.ID())
+		b.budget(p, sa)
 	}
 	c := b.scene.ike.Conns[pi.IKE.Name]
 	if p.State == StateEncrypted && c.Problem != nil {

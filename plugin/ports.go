@@ -112,6 +112,9 @@ type IKE interface {
 	// Renew makes new SAs for a connection, whatever the daemon believes: what it
 	// had is gone from the kernel. It returns at once.
 	Renew(name string)
+	// Rekey replaces the SAs of a connection by new ones, without a gap. It returns at
+	// once.
+	Rekey(name string)
 	// State returns what is known of the daemon and its connections.
 	State() ike.State
 }

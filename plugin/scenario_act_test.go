@@ -373,7 +373,7 @@ func cmdIKE(r *rig, args []string, _ io.Writer) error {
 	case "answer":
 		return r.IKE.Answer(ctx)
 	case "rekey":
-		return r.IKE.Rekey(ctx)
+		return r.IKE.Replace(ctx)
 	case "end":
 		r.IKE.End(ctx)
 	case "kill":

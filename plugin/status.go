@@ -108,9 +108,10 @@ type PairStatus struct {
 	Out     Traffic  `json:"out"`
 	Problem *Problem `json:"problem,omitempty"`
 
-	IKE   *IKEStatus  `json:"ike,omitempty"`   // when an IKE daemon keys the pair
-	Notes []Problem   `json:"notes,omitempty"` // what is weak, or will be wrong soon
-	Leak  *LeakStatus `json:"leak,omitempty"`
+	Budget *Budget     `json:"budget,omitempty"` // of the outbound key
+	IKE    *IKEStatus  `json:"ike,omitempty"`    // when an IKE daemon keys the pair
+	Notes  []Problem   `json:"notes,omitempty"`  // what is weak, or will be wrong soon
+	Leak   *LeakStatus `json:"leak,omitempty"`
 }
 
 // IKEStatus tells how an IKE daemon keys a pair.

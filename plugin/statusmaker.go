@@ -32,7 +32,7 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
 	host, gate, pairs, last := d.host, d.gate, maps.Clone(d.pairs), d.hold.last
 	d.mu.Unlock()
-	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
+	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, at: d.cfg.Now(), pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), s.notes
 	for _, err := range []error{host.err, gate.err, d.saveProblem()} {
@@ -84,6 +84,7 @@ type statusMaker struct {
 	*scene
 	now   *view
 	name  func(int) string
+	at    time.Time
 	pairs map[Pair]trouble
 	ike   map[stream]*xfrm.SA // SAs that IKE made
 
@@ -197,6 +198,7 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 		p.SPIIn, p.SPIOut = spi(pi.Keys.InSPI), spi(pi.Keys.OutSPI)
 		rx, tx := pi.ids()
 		p.In, p.Out = b.traffic(rx), b.traffic(tx)
+		b.budget(&p, b.now.sas[tx])
 	}
 	if pi.IKE != nil {
 		b.negotiated(pi, &p)

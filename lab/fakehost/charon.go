@@ -29,6 +29,7 @@ type Charon struct {
 	live    map[string][]*ikeChild // by Conn.Name
 	made    uint32                 // SAs, ever
 	renew   []string               // asked for
+	asked   []string               // new keys were asked for, ever
 	refused map[string]bool        // the NIC did not take an SA of it
 }
 
@@ -64,6 +65,20 @@ func (c *Charon) Renew(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renew = append(c.renew, name)
+}
+
+// Rekey implements plugin.IKE likewise.
+func (c *Charon) Rekey(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, name)
+}
+
+// Asked returns the connections that new keys were asked for.
+func (c *Charon) Asked() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.asked)
 }
 
 // State implements plugin.IKE.
@@ -120,8 +135,8 @@ func (c *Charon) Answer(ctx context.Context) error {
 	return err
 }
 
-// Rekey replaces all children by new ones: the new SA stands before the old goes.
-func (c *Charon) Rekey(ctx context.Context) error {
+// Replace replaces all children by new ones: the new SA stands before the old goes.
+func (c *Charon) Replace(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var err error
