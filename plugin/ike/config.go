@@ -41,8 +41,10 @@ type Options struct {
 	// RekeyTime is how old an outbound child gets before it is rekeyed, less a
 	// random part of RandTime. Defaults 1 h and 10 min.
 	RekeyTime, RandTime time.Duration
-	// LifeTime is when the kernel deletes a child that could not be rekeyed.
-	// Default 24 h, at least twice RekeyTime.
+	// LifeTime is when the kernel deletes a child that could not be rekeyed. 0,
+	// the default, is never: the NIC would send in clear text what leaves after
+	// the kernel has deleted an outbound SA and before the daemon has deleted its
+	// policy. A peer that is gone is noticed by DPD.
 	LifeTime time.Duration
 	// IKERekeyTime is how old an IKE SA gets before it is rekeyed. Default 4 h.
 	IKERekeyTime time.Duration
@@ -64,7 +66,8 @@ type Options struct {
 	// for the daemon's socket. Defaults 1 s and 30 s.
 	RetryMin, RetryMax time.Duration
 	// Attempt is how long an attempt may take before it counts as failed.
-	// Default 30 s.
+	// Default 15 s: charon sends its request at 0, 4 and 11 s, and then less and
+	// less often.
 	Attempt time.Duration
 	// Audit is the time between two looks that no event asked for. Default 10 s.
 	Audit time.Duration
@@ -102,7 +105,9 @@ func (c Config) withDefaults() Config {
 func (o Options) withDefaults() Options {
 	o.RekeyTime = cmp.Or(o.RekeyTime, time.Hour)
 	o.RandTime = min(cmp.Or(o.RandTime, o.RekeyTime/6), o.RekeyTime)
-	o.LifeTime = max(cmp.Or(o.LifeTime, 24*time.Hour), 2*o.RekeyTime)
+	if o.LifeTime > 0 {
+		o.LifeTime = max(o.LifeTime, 2*o.RekeyTime)
+	}
 	o.IKERekeyTime = cmp.Or(o.IKERekeyTime, 4*time.Hour)
 	o.DPDDelay = cmp.Or(o.DPDDelay, 10*time.Second)
 	o.ReplayWindow = cmp.Or(o.ReplayWindow, 256)
@@ -111,7 +116,7 @@ func (o Options) withDefaults() Options {
 	o.Spread = cmp.Or(o.Spread, 100*time.Millisecond)
 	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 30*time.Second)
-	o.Attempt = cmp.Or(o.Attempt, 30*time.Second)
+	o.Attempt = cmp.Or(o.Attempt, 15*time.Second)
 	o.Audit = cmp.Or(o.Audit, 10*time.Second)
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	return o
@@ -125,4 +130,15 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+}
+
+// backoff returns how long to wait after the attempt-th failure: doubling from
+// shortest to longest, spread by random (0 to 1) over its upper half so that
+// the ends of a pair, and all pairs of a host, do not come back at once.
+func backoff(attempt int, shortest, longest time.Duration, random float64) time.Duration {
+	d := longest
+	if attempt < 30 && shortest<<attempt < longest {
+		d = shortest << attempt
+	}
+	return d/2 + time.Duration(random*float64(d/2))
 }

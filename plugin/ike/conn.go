@@ -71,3 +71,9 @@ func (a Auth) Equal(b Auth) bool {
 		bytes.Equal(a.Cert, b.Cert) && bytes.Equal(a.RemoteCert, b.RemoteCert) &&
 		bytes.Equal(a.CA, b.CA) && a.Key.Equal(b.Key)
 }
+
+// sameTraffic tells whether the SAs of c would do for d.
+func (c Conn) sameTraffic(d Conn) bool {
+	return c.Local == d.Local && c.Remote == d.Remote && c.Port == d.Port &&
+		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn
+}

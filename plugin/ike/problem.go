@@ -41,3 +41,7 @@ func (p *Problem) Error() string { return p.Text }
 func problem(code, format string, args ...any) *Problem {
 	return &Problem{Code: code, Text: fmt.Sprintf(format, args...)}
 }
+
+func (p *Problem) equal(q *Problem) bool {
+	return p == q || p != nil && q != nil && *p == *q
+}

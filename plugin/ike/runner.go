@@ -4,8 +4,12 @@ package ike
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"sync"
+	"time"
+
+	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
 // Runner keeps the IKE daemon at the wanted set. Run does the work; the other
@@ -13,6 +17,8 @@ import (
 type Runner struct {
 	cfg  Config
 	news chan struct{} // holds a value when the wanted set changed
+
+	peers map[string]*peer // of Run alone
 
 	mu     sync.Mutex
 	wanted map[string]Conn
@@ -25,6 +31,7 @@ func New(cfg Config) *Runner {
 	return &Runner{
 		cfg:   cfg,
 		news:  make(chan struct{}, 1),
+		peers: map[string]*peer{},
 		state: State{Problem: problem(CodeDown, "connect %s: not tried yet", cfg.Socket)},
 	}
 }
@@ -60,6 +67,139 @@ func (r *Runner) State() State {
 // returns. It leaves the daemon as it is then, and no goroutine behind. It may
 // be called once.
 func (r *Runner) Run(ctx context.Context) error {
-	<-ctx.Done()
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		began := r.cfg.Now()
+		err := r.follow(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		r.lose(err)
+		if r.cfg.Now().Sub(began) > r.cfg.Options.RetryMax {
+			attempt = 0 // it worked for a while
+		}
+		o := r.cfg.Options
+		r.cfg.Pause(ctx, backoff(attempt, o.RetryMin/4, o.RetryMax/6, r.cfg.Jitter()))
+	}
 	return ctx.Err()
+}
+
+// follow connects once and keeps the daemon at the wanted set until the
+// connection fails.
+func (r *Runner) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	conn, err := r.cfg.Dial(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	d := daemon{vici.NewSession(conn), r.cfg.Options.Timeout}
+	defer func() { _ = d.session.Close() }()
+	h := newHeard()
+	states, err := r.listen(ctx, h)
+	if err != nil {
+		cancel()
+		return err
+	}
+	defer func() {
+		cancel()
+		for range states { // until the listener has ended
+		}
+	}()
+	select {
+	case err := <-states:
+		if err != nil {
+			return err
+		}
+	case <-time.After(r.cfg.Options.Timeout):
+		return fmt.Errorf("listen: no answer within %v", r.cfg.Options.Timeout)
+	}
+	return r.serve(ctx, d, h, states)
+}
+
+// serve looks at what there is news of, and at everything now and then.
+func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan error) error {
+	v, err := d.version(ctx)
+	if err != nil {
+		return err
+	}
+	if !v.offloads() && !r.cfg.Options.NoOffload {
+		return problem(CodeOld, "%s cannot offload IPsec to a NIC: install strongSwan 5.9.10 or later", v)
+	}
+	p := pass{r: r, d: d, version: v, keys: map[[32]byte]string{}, sas: map[string][]sa{}}
+	for {
+		names, reasons := h.take()
+		wake, err := p.run(ctx, names, reasons)
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(wake.Sub(r.cfg.Now()))
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case err = <-failed:
+		case <-r.news:
+		case <-h.news:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// lose notes that the daemon does not answer.
+func (r *Runner) lose(err error) {
+	why, ok := err.(*Problem)
+	if !ok {
+		why = problem(CodeDown, "talk to the IKE daemon at %s: %v: is strongSwan (charon-systemd) running?", r.cfg.Socket, err)
+	}
+	for _, p := range r.peers {
+		p.lost()
+	}
+	r.publish("", why)
+}
+
+// publish makes known what the peers' states are.
+func (r *Runner) publish(name string, why *Problem) {
+	now := State{Daemon: name, Problem: why, Conns: make(map[string]ConnState, len(r.peers))}
+	for conn, p := range r.peers {
+		now.Conns[conn] = p.state
+	}
+	r.mu.Lock()
+	was := r.state
+	r.state = now
+	r.mu.Unlock()
+	if r.report(was, now) {
+		r.cfg.Changed()
+	}
+}
+
+// report logs what is new, and tells whether anything is.
+func (r *Runner) report(was, now State) bool {
+	news := len(was.Conns) != len(now.Conns)
+	if was.Daemon != now.Daemon || !was.Problem.equal(now.Problem) {
+		news = true
+		if now.Problem != nil {
+			r.cfg.Log.Warn("no work with the IKE daemon", "code", now.Problem.Code, "reason", now.Problem.Text)
+		} else {
+			r.cfg.Log.Info("connected to the IKE daemon", "daemon", now.Daemon)
+		}
+	}
+	for name, s := range now.Conns {
+		before := was.Conns[name]
+		if !before.news(s) {
+			continue
+		}
+		news = true
+		if before.Phase == s.Phase && before.Problem.equal(s.Problem) {
+			continue
+		}
+		if s.Problem != nil {
+			r.cfg.Log.Warn("tunnel", "conn", name, "phase", s.Phase, "code", s.Problem.Code, "reason", s.Problem.Text)
+		} else {
+			r.cfg.Log.Info("tunnel", "conn", name, "phase", s.Phase)
+		}
+	}
+	return news
 }

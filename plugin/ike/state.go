@@ -2,7 +2,11 @@
 
 package ike
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // The phases of a Conn, as ConnState.Phase gives them.
 const (
@@ -38,4 +42,21 @@ type Child struct {
 	RekeyIn       time.Duration // 0 when the peer rekeys it
 	ESN           bool          // 64-bit sequence numbers
 	Rekeyed       bool          // it was replaced and is about to go
+}
+
+// byAge orders children by name and age, the oldest first.
+func byAge(a, b Child) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Installed.Compare(b.Installed), cmp.Compare(a.SPIIn, b.SPIIn))
+}
+
+// news tells whether t says something that s does not. The time until a rekey
+// passes by itself.
+func (s ConnState) news(t ConnState) bool {
+	if s.Phase != t.Phase || !s.Problem.equal(t.Problem) {
+		return true
+	}
+	return !slices.EqualFunc(s.Children, t.Children, func(a, b Child) bool {
+		a.RekeyIn, b.RekeyIn = 0, 0
+		return a == b
+	})
 }

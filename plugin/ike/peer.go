@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ike
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// young is how long charon may take to show what it was just told to do.
+	young = time.Second
+	// together is how far apart the ages of two IKE SAs may be that both ends
+	// have set up at the same time. Ages are in whole seconds, at each end.
+	together = 10 * time.Second
+	// settle is how long an end that may act leaves the other to finish.
+	settle = 3 * time.Second
+)
+
+// peer is what is remembered of a wanted Conn. Its methods are pure: they see
+// the daemon through a look and act through a plan.
+type peer struct {
+	conn   Conn
+	known  *Conn // what was last loaded
+	loaded bool  // over this connection to the daemon
+
+	stale    map[string]bool      // IKE SAs, by SPI, made under another Auth
+	tried    map[string]time.Time // the children that charon is to set up, since when
+	missing  map[string]time.Time // the children that a live IKE SA lacks, since when
+	doubled  map[string]time.Time // the children that a live IKE SA has twice, since when
+	twins    time.Time            // since when there is more than one IKE SA
+	down     time.Time            // since when there is no IKE SA
+	next     time.Time            // no attempt before
+	failures int                  // in a row
+	wasUp    bool
+
+	reason *Problem // the last that the daemon gave
+	given  time.Time
+
+	installed map[uint32]time.Time // by inbound SPI
+	state     ConnState
+}
+
+// look is what a step sees.
+type look struct {
+	now    time.Time
+	sas    []sa // of this Conn
+	slot   bool // one more Conn may be under way
+	jitter float64
+	o      Options
+}
+
+// verb is what an action does.
+type verb string
+
+// The verbs of an action.
+const (
+	doLoad           verb = "load"
+	doInitiate       verb = "initiate"
+	doTerminate      verb = "terminate"
+	doTerminateChild verb = "terminate-child"
+)
+
+// action is one command to the daemon.
+type action struct {
+	verb  verb
+	child string // of doInitiate
+	id    uint32 // of doTerminate and doTerminateChild
+	why   string
+}
+
+// plan is what a step wants done, and when it wants to look again without an
+// event. Zero means at the next audit.
+type plan struct {
+	do      []action
+	wake    time.Time
+	starved bool // it would initiate if it had a slot
+}
+
+func (p *plan) add(v verb, child string, id uint32, why string) {
+	p.do = append(p.do, action{v, child, id, why})
+}
+
+func (p *plan) at(t time.Time) {
+	if p.wake.IsZero() || t.Before(p.wake) {
+		p.wake = t
+	}
+}
+
+func newPeer(c Conn, now time.Time, o Options, jitter float64) *peer {
+	return &peer{
+		conn:    c,
+		tried:   map[string]time.Time{},
+		missing: map[string]time.Time{},
+		doubled: map[string]time.Time{},
+		down:    now,
+		next:    now.Add(time.Duration(jitter * float64(o.Spread))),
+		state:   ConnState{Phase: Loading, Since: now},
+	}
+}
+
+// want takes over a changed Conn.
+func (p *peer) want(c Conn) {
+	reload := p.conn
+	reload.Lead = c.Lead // the daemon is not told of it
+	p.loaded = p.loaded && reload.Equal(c)
+	p.conn = c
+}
+
+// step compares the daemon with what is wanted.
+func (p *peer) step(l look) plan {
+	var do plan
+	if !p.loaded {
+		p.load(l, &do)
+		p.tell(l, Loading)
+		return do
+	}
+	p.forget(l)
+	live := p.liveOf(l.sas)
+	p.settleTries(l, live, &do)
+	if len(live) == 0 {
+		p.connect(l, &do)
+	} else {
+		p.down = time.Time{}
+		p.keep(l, live, &do)
+	}
+	p.tell(l, p.phase(l))
+	return do
+}
+
+// load has the Conn loaded. IKE SAs that were made under another Auth go once
+// there is one of the new; those for other traffic go at once.
+func (p *peer) load(l look, do *plan) {
+	if l.now.Before(p.next) && p.failures > 0 {
+		do.at(p.next)
+		return
+	}
+	if p.known != nil && !p.known.Auth.Equal(p.conn.Auth) {
+		p.stale = map[string]bool{}
+		for _, s := range l.sas {
+			p.stale[s.SPI] = true
+		}
+		p.down, p.next, p.failures, p.reason = l.now, l.now, 0, nil
+		clear(p.tried)
+	}
+	if p.known != nil && !p.known.sameTraffic(p.conn) {
+		for _, s := range l.sas {
+			do.add(doTerminate, "", s.ID, "it is for other traffic")
+		}
+	}
+	do.add(doLoad, "", 0, "")
+}
+
+// lost notes that the connection to the daemon ended: another daemon may answer
+// next time, that has nothing.
+func (p *peer) lost() {
+	p.loaded = false
+	clear(p.tried)
+	p.state.Children = nil
+}
+
+// hear takes what the daemon says about a failure. What the kernel said first
+// is not replaced by what follows from it.
+func (p *peer) hear(why *Problem, now time.Time) {
+	if p.reason != nil && p.reason.Code == CodeInstall && now.Sub(p.given) < settle {
+		return
+	}
+	p.reason, p.given = why, now
+}
+
+// hasLoaded notes that the daemon took the Conn.
+func (p *peer) hasLoaded() {
+	c := p.conn
+	p.known, p.loaded = &c, true
+}
+
+// refused notes that it did not.
+func (p *peer) refused(why *Problem, l look) {
+	p.reason, p.given = why, l.now
+	p.fail(l)
+	p.tell(l, Failed)
+}
+
+// forget drops what is remembered of IKE SAs that are gone.
+func (p *peer) forget(l look) {
+	maps.DeleteFunc(p.stale, func(spi string, _ bool) bool {
+		return !slices.ContainsFunc(l.sas, func(s sa) bool { return s.SPI == spi })
+	})
+}
+
+// liveOf returns the IKE SAs that may stay, the one to keep first. Both ends
+// come to the same one, but for ages that are nearly equal.
+func (p *peer) liveOf(sas []sa) []sa {
+	var live []sa
+	for _, s := range sas {
+		if s.live() && !p.stale[s.SPI] {
+			live = append(live, s)
+		}
+	}
+	slices.SortFunc(live, p.better)
+	return live
+}
+
+func (p *peer) better(a, b sa) int {
+	age := a.Established - b.Established
+	switch {
+	case a.complete() != b.complete():
+		return order(a.complete())
+	case age < -together || age > together:
+		return order(age < 0)
+	case a.Initiator != b.Initiator:
+		return order(a.Initiator == p.conn.Lead)
+	case a.SPI != b.SPI:
+		return order(a.SPI < b.SPI)
+	}
+	return 0
+}
+
+func order(first bool) int {
+	if first {
+		return -1
+	}
+	return 1
+}
+
+// settleTries finds out what became of the children that charon was to set up.
+func (p *peer) settleTries(l look, live []sa, do *plan) {
+	coming := slices.ContainsFunc(l.sas, func(s sa) bool { return s.coming() && s.Initiator })
+	busy := coming || slices.ContainsFunc(live, sa.busy)
+	failed := false
+	for _, child := range []string{Out, In} {
+		since, tried := p.tried[child]
+		switch end := since.Add(l.o.Attempt); {
+		case !tried:
+		case slices.ContainsFunc(live, func(s sa) bool { return len(s.has(child)) > 0 }):
+			delete(p.tried, child)
+		case l.now.Sub(since) < young:
+			do.at(since.Add(young))
+		case busy && l.now.Before(end):
+			do.at(end)
+		default:
+			delete(p.tried, child)
+			failed = true
+		}
+	}
+	if failed {
+		p.giveUp(l, busy, do)
+	}
+	if len(live) > 0 && live[0].complete() {
+		p.failures, p.reason = 0, nil
+		p.wasUp = true
+	}
+}
+
+// giveUp ends an attempt that failed or took too long.
+func (p *peer) giveUp(l look, busy bool, do *plan) {
+	if busy && (p.reason == nil || p.given.Before(l.now.Add(-l.o.Attempt))) {
+		p.reason, p.given = problem(CodeNoAnswer, "%s", noAnswer), l.now
+	}
+	for _, s := range l.sas {
+		if s.coming() && s.Initiator {
+			do.add(doTerminate, "", s.ID, "the peer does not answer")
+		}
+	}
+	p.fail(l)
+}
+
+func (p *peer) fail(l look) {
+	p.failures++
+	p.next = l.now.Add(backoff(p.failures-1, l.o.RetryMin, l.o.RetryMax, l.jitter))
+}
+
+// connect has the IKE SA set up, with the outbound child.
+func (p *peer) connect(l look, do *plan) {
+	if p.down.IsZero() {
+		p.down = l.now
+	}
+	clear(p.missing)
+	clear(p.doubled)
+	p.twins = time.Time{}
+	start := p.next
+	if wait := p.down.Add(l.o.TakeOver); !p.conn.Lead && wait.After(start) {
+		start = wait
+	}
+	switch {
+	case len(p.tried) > 0:
+	case start.After(l.now):
+		do.at(start)
+	case !l.slot:
+		do.starved = true
+	default:
+		p.initiate(l, Out, "there is no IKE SA", do)
+	}
+}
+
+// keep has live, which is not empty, become one complete IKE SA.
+func (p *peer) keep(l look, live []sa, do *plan) {
+	stay := live[0]
+	if len(live) > 1 {
+		p.trim(l, stay, live[1:], do)
+	} else {
+		p.twins = time.Time{}
+		p.fill(l, stay, do)
+	}
+	if stay.complete() {
+		for _, s := range l.sas {
+			if p.stale[s.SPI] && s.live() {
+				do.add(doTerminate, "", s.ID, "another one has taken over")
+			}
+		}
+	}
+	p.single(l, stay, do)
+}
+
+// trim ends the IKE SAs of a pair that are too many. One end does so: for those
+// of the same age the one that leads, for the others any, and either if nobody
+// has done it for long.
+func (p *peer) trim(l look, stay sa, others []sa, do *plan) {
+	if p.twins.IsZero() {
+		p.twins = l.now
+	}
+	waited := l.now.Sub(p.twins) >= l.o.TakeOver
+	for _, s := range others {
+		apart := s.Established-stay.Established > together
+		settled := stay.complete() || !apart || l.now.Sub(p.twins) >= settle
+		if waited || settled && (p.conn.Lead || apart) {
+			do.add(doTerminate, "", s.ID, "there is another one")
+		}
+	}
+	do.at(l.now.Add(young))
+}
+
+// fill has the children set up that the IKE SA lacks: the outbound one by this
+// end; the inbound one by the peer, unless the peer cannot know that it is
+// missing, or does not do it.
+func (p *peer) fill(l look, stay sa, do *plan) {
+	for _, child := range []string{Out, In} {
+		if len(stay.has(child)) > 0 {
+			delete(p.missing, child)
+			continue
+		}
+		if p.missing[child].IsZero() {
+			p.missing[child] = l.now
+		}
+		start := p.missing[child].Add(p.patience(l, stay, child))
+		if start.Before(p.next) && p.failures > 0 {
+			start = p.next
+		}
+		switch {
+		case !p.tried[child].IsZero():
+		case start.After(l.now):
+			do.at(start)
+		default:
+			p.initiate(l, child, "the IKE SA lacks it", do)
+		}
+	}
+}
+
+// patience returns how long a child may be missing before this end sets it up.
+func (p *peer) patience(l look, stay sa, child string) time.Duration {
+	again := p.wasUp || len(p.stale) > 0 // the peer may have its child in an older IKE SA
+	switch {
+	case child == Out && (stay.Initiator || !again):
+		return 0
+	case child == Out:
+		return settle - young // the peer sets up both
+	case stay.Initiator && again:
+		return 0
+	}
+	return l.o.TakeOver
+}
+
+// single ends children that are there twice and stay so: the older ones, because
+// charon's policy has the youngest. Each end does so for what it sends.
+func (p *peer) single(l look, stay sa, do *plan) {
+	for _, child := range []string{Out, In} {
+		all := stay.has(child)
+		rekeying := slices.ContainsFunc(all, func(c childSA) bool { return c.State == "REKEYING" })
+		if len(all) < 2 || rekeying {
+			delete(p.doubled, child)
+			continue
+		}
+		if p.doubled[child].IsZero() {
+			p.doubled[child] = l.now
+		}
+		start := p.doubled[child].Add(settle)
+		if child == In {
+			start = start.Add(l.o.TakeOver)
+		}
+		if start.After(l.now) {
+			do.at(start)
+			continue
+		}
+		for _, c := range all[:len(all)-1] {
+			do.add(doTerminateChild, child, c.ID, "there is a younger one")
+		}
+	}
+}
+
+func (p *peer) initiate(l look, child, why string, do *plan) {
+	p.tried[child] = l.now
+	if p.given.Before(l.now.Add(-l.o.Attempt)) {
+		p.reason = nil // of an older attempt; the failure it explained is counted
+	}
+	do.add(doInitiate, child, 0, why)
+	do.at(l.now.Add(young))
+}
+
+// underWay tells whether the Conn has one of the slots.
+func (p *peer) underWay() bool { return len(p.tried) > 0 }
+
+func (p *peer) phase(l look) string {
+	has := map[string]bool{}
+	for _, s := range l.sas {
+		has[Out] = has[Out] || s.live() && len(s.has(Out)) > 0
+		has[In] = has[In] || s.live() && len(s.has(In)) > 0
+	}
+	switch {
+	case has[Out] && has[In]:
+		return Up
+	case p.underWay():
+		return Connecting
+	case p.failures > 0:
+		return Failed
+	}
+	return Waiting
+}
+
+// tell writes down the state that others see.
+func (p *peer) tell(l look, phase string) {
+	s := ConnState{Phase: phase, Since: p.state.Since, Children: p.children(l)}
+	if phase != p.state.Phase {
+		s.Since = l.now
+	}
+	switch {
+	case p.failures > 0 && p.reason == nil:
+		s.Problem = problem(CodeFailed, "set up the tunnel with %s: the IKE daemon gives no reason: see its log", p.conn.Remote)
+	case p.reason != nil && (p.failures > 0 || phase != Up):
+		s.Problem = problem(p.reason.Code, "set up the tunnel with %s: %s", p.conn.Remote, p.reason.Text)
+	case phase == Up && slices.ContainsFunc(s.Children, func(c Child) bool { return !c.ESN && !c.Rekeyed }):
+		s.Problem = problem(CodeNoESN, "the peer %s takes no extended sequence numbers: its SAs last for 2^32 packets, and mlx5 detects no replay; have it offer ESN", p.conn.Remote)
+	}
+	p.state = s
+}
+
+func (p *peer) children(l look) []Child {
+	var all []Child
+	installed := map[uint32]time.Time{}
+	for _, s := range l.sas {
+		for _, c := range s.Children {
+			if !c.inKernel() {
+				continue
+			}
+			at, known := p.installed[c.SPIIn]
+			if !known {
+				at = l.now.Add(-c.Installed)
+			}
+			installed[c.SPIIn] = at
+			all = append(all, Child{Name: c.Name, SPIIn: c.SPIIn, SPIOut: c.SPIOut, Installed: at,
+				RekeyIn: c.RekeyIn, ESN: c.ESN, Rekeyed: !c.stays()})
+		}
+	}
+	p.installed = installed
+	slices.SortFunc(all, byAge)
+	return all
+}
