@@ -4,7 +4,6 @@ package pki
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -48,25 +47,25 @@ func Expires(ref Ref, c Cert, now time.Time) *Problem {
 	return nil
 }
 
-// Notes returns what is to be said about files that can be used: certificates
-// that end soon, and what peers will not like about the host's own.
-func Notes(host ovsdb.PKI, files Files, now time.Time) []Problem {
-	var notes []Problem
-	refs := slices.SortedFunc(maps.Keys(files), Ref.compare)
-	for _, ref := range refs {
-		if p := lastToExpire(ref, files[ref].Certs, now); p != nil {
-			notes = append(notes, *p)
-		}
+// PortNotes returns what is to be said about what a port names, though it can be
+// used: a secret that stands in the database, a peer's certificate that ends soon.
+func PortNotes(auth ovsdb.Auth, files Files, now time.Time) (notes []Problem) {
+	if !auth.PSK.Empty() {
+		notes = append(notes, *problem(CodePSKInOVSDB, "psk stands in the database, where every client and every backup can read it: "+
+			"write it to a file of mode 600 on this host, and name that with psk_file"))
 	}
-	return append(notes, files.ofHost(host, now)...)
+	ref := Ref{RemoteCert, auth.RemoteCert}
+	return append(notes, files.ends(ref, now)...)
 }
 
-// ofHost returns what other hosts will find wrong with this host's certificate.
-func (f Files) ofHost(host ovsdb.PKI, now time.Time) (notes []Problem) {
-	ref := Ref{Certificate, host.Certificate}
-	own, ca := f[ref], f[Ref{CACert, host.CACert}]
+// HostNotes returns what is to be said about the host's own files, though they can
+// be used: a certificate that ends soon, or that peers will not like.
+func HostNotes(host ovsdb.PKI, files Files, now time.Time) (notes []Problem) {
+	ref, caRef := Ref{Certificate, host.Certificate}, Ref{CACert, host.CACert}
+	notes = append(files.ends(ref, now), files.ends(caRef, now)...)
+	own, ca := files[ref], files[caRef]
 	if len(own.Certs) == 0 || own.Certs[0].valid(ref, now) != nil {
-		return nil
+		return notes
 	}
 	if c := own.Certs[0]; !c.named() {
 		notes = append(notes, *problem(CodeName, "%s: has the CN %q, but no subjectAltName DNS:%s: a peer with libreswan will refuse it", ref, c.CN, c.CN))
@@ -77,8 +76,9 @@ func (f Files) ofHost(host ovsdb.PKI, now time.Time) (notes []Problem) {
 	return notes
 }
 
-// lastToExpire speaks of a host's certificate, and of the CA's that lasts longest.
-func lastToExpire(ref Ref, certs []Cert, now time.Time) *Problem {
+// ends says that the certificate in ref, or the last of the CAs, ends soon.
+func (f Files) ends(ref Ref, now time.Time) []Problem {
+	certs := f[ref].Certs
 	if len(certs) == 0 {
 		return nil
 	}
@@ -86,5 +86,8 @@ func lastToExpire(ref Ref, certs []Cert, now time.Time) *Problem {
 	if ref.Role == CACert {
 		c = slices.MaxFunc(certs, func(a, b Cert) int { return a.NotAfter.Compare(b.NotAfter) })
 	}
-	return Expires(ref, c, now)
+	if p := Expires(ref, c, now); p != nil {
+		return []Problem{*p}
+	}
+	return nil
 }

@@ -67,12 +67,21 @@ func TestNotes(t *testing.T) {
 		{"not readable", map[Ref][]byte{certRef: []byte("x"), caRef: []byte("x")}, nil},
 	} {
 		var got []string
-		for _, n := range Notes(host, files(tc.texts), testTime) {
+		for _, n := range slices.Concat(PortNotes(selfSigned, files(tc.texts), testTime), HostNotes(host, files(tc.texts), testTime)) {
 			got = append(got, n.Code)
 		}
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
+	}
+}
+
+func TestNotesOfPSK(t *testing.T) {
+	if n := PortNotes(ovsdb.Auth{Method: ovsdb.MethodPSK, PSK: ovsdb.NewSecret("swordfish")}, nil, testTime); len(n) != 1 || n[0].Code != CodePSKInOVSDB {
+		t.Errorf("in the database: %v", n)
+	}
+	if n := PortNotes(byPSKFile, nil, testTime); len(n) > 0 {
+		t.Errorf("in a file: %v", n)
 	}
 }
 

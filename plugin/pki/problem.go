@@ -20,9 +20,10 @@ const (
 	CodeOwn         = "CERT_OWN"           // remote_cert is this host's own certificate
 	CodePSK         = "PSK_FILE"           // the file of a pre-shared key is empty or has several lines
 
-	CodeExpires  = "CERT_EXPIRES"  // note: the certificate expires soon
-	CodeUnsigned = "CERT_UNSIGNED" // note: certificate is not signed by ca_cert
-	CodeStale    = "CERT_FORMER"   // note: the files cannot be used; what they held before stays in use
+	CodePSKInOVSDB = "PSK_IN_OVSDB"  // note: a pre-shared key stands in the database
+	CodeExpires    = "CERT_EXPIRES"  // note: the certificate expires soon
+	CodeUnsigned   = "CERT_UNSIGNED" // note: certificate is not signed by ca_cert
+	CodeStale      = "CERT_FORMER"   // note: the files cannot be used; what they held before stays in use
 )
 
 // Problem is something that an operator can do something about.
