@@ -33,6 +33,7 @@ func (h *host) follow(ctx context.Context, g *errgroup.Group) error {
 		return ended(ctx, links.Run(ctx, func(devlink.Event) { h.daemon.Alarm() }))
 	})
 	g.Go(func() error { h.followKeys(ctx); return nil })
+	g.Go(func() error { h.followFiles(ctx); return nil })
 	return nil
 }
 

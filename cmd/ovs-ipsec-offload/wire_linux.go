@@ -25,13 +25,14 @@ import (
 
 // host is the daemon with all its edges.
 type host struct {
-	cfg    config.Config
-	log    *slog.Logger
-	watch  *ovsdb.Watch
-	xfrm   *xfrm.Client
-	config plugin.Config // of the daemon
-	daemon *plugin.Daemon
-	mark   parkMark
+	cfg         config.Config
+	log         *slog.Logger
+	watch       *ovsdb.Watch
+	xfrm        *xfrm.Client
+	config      plugin.Config // of the daemon
+	credentials credentials
+	daemon      *plugin.Daemon
+	mark        parkMark
 }
 
 // newHost connects the core with the edges of this machine.
@@ -55,9 +56,10 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 	if h.xfrm, err = xfrm.New(); err != nil {
 		return nil, err
 	}
+	h.credentials = newCredentials(func() { h.daemon.Poke() })
 	h.config = withFaultPoints(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
-		Keys: newKeyStore(cfg.KeysDir, h.watch), Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
+		Keys: newKeyStore(cfg.KeysDir, h.watch), Credentials: h.credentials, Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
 		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
