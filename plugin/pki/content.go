@@ -79,7 +79,7 @@ func parseKey(ref Ref, data []byte) Content {
 func keyOf(ref Ref, b *pem.Block) Content {
 	key, err := decodeKey(b)
 	if err != nil {
-		return Content{Problem: problem(CodeFormat, "%s: holds a private key that cannot be read: export it again with: openssl pkey", ref)}
+		return Content{Problem: problem(CodeFormat, "%s: holds a private key that cannot be read: use RSA, ECDSA or Ed25519, and export it again with: openssl pkey", ref)}
 	}
 	signer, is := key.(crypto.Signer)
 	if !is || kindOf(signer.Public()) == "" {
