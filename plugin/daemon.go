@@ -86,6 +86,7 @@ type Daemon struct {
 	given    map[Pair]bool       // the IKE daemon has these
 	lapsed   map[Pair]time.Time  // since when the kernel lacks what it says to have made
 	asked    map[xfrm.SAID]bool  // outbound SAs for which new keys were asked for
+	audit    audit               // of rounds only
 	idle     map[place]time.Time // since when blocks of pairs are not wanted
 }
 
@@ -170,6 +171,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	}
 	d.mu.Unlock()
 	d.measure(ctx, s)
+	d.record(s)
 	held := d.waits()
 	if v := Check(s.intent, s.observed, s.plan); v != nil {
 		held = true

@@ -8,6 +8,7 @@ import (
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/xfrm"
 )
 
 // Round makes one round and returns how long the next may wait.
@@ -35,3 +36,9 @@ func Apply(ctx context.Context, cfg Config, p Plan, links map[int]string) Outcom
 
 // Fenced returns the devices whose hw-tc-offload a hold has to give back.
 func Fenced(facts devlink.Facts, h *ovsdb.Hold) []int { return fenced(facts, h) }
+
+// Audit is what the daemon knows of what SAs refused.
+type Audit = audit
+
+// Look returns what SAs refused since the last look.
+func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
