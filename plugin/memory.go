@@ -50,10 +50,7 @@ func (d *Daemon) unwantedSAs(s *scene) {
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
-		if pi := s.keyedByIKE(sa); pi != nil {
-			if orphan(sa, &s.ike, pi) {
-				ob.UnwantedFor[sa.ID()] = ob.RetireAfter
-			}
+		if pi := s.keyedByIKE(sa); pi != nil && !orphan(sa, &s.ike, pi) {
 			continue
 		}
 		if wanted[sa.ID()] || s.intent.Named[sa.KeyPrint] || kept[ends{sa.Src, sa.Dst}] {

@@ -131,6 +131,7 @@ func (b *builder) negotiate(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 		return p
 	}
 	c := &ike.Conn{Name: connName(pi.Pair), Local: pi.Local, Remote: pi.Remote, Port: pi.Port, Auth: a.Auth, Stock: t.StockPeer,
+		Own:      ike.Own{RekeyTime: t.IKE.RekeyTime, IKERekeyTime: t.IKE.IKERekeyTime, DPDDelay: t.IKE.DPDDelay, ReplayWindow: t.IKE.ReplayWindow},
 		ReqidOut: negotiatedReqid(pi.Pair, childOut), ReqidIn: negotiatedReqid(pi.Pair, childIn), Lead: pi.Local.Less(pi.Remote)}
 	for _, r := range []uint32{c.ReqidOut, c.ReqidIn} {
 		if owner, taken := b.reqids[r]; taken && owner != pi.Pair {
@@ -223,14 +224,24 @@ func (d *Daemon) auths(snap *ovsdb.Snapshot) (map[string]AuthResult, []Problem) 
 	return m, nil
 }
 
+// seconds is how exact the ages are that a kernel and an IKE daemon give.
+const seconds = 2 * time.Second
+
 // orphan tells whether an SA that IKE made for a pair is of a daemon that is gone:
-// it is older than the one that runs, which has both its children up by now.
+// the one that runs does not know it, and has a younger child in its place.
 func orphan(s *xfrm.SA, st *ike.State, pi *PairIntent) bool {
-	c, is := st.Conns[pi.IKE.Name]
-	if !is || st.Started.IsZero() || !complete(c) || slices.ContainsFunc(c.Children, func(k ike.Child) bool { return k.SPIIn == s.SPI || k.SPIOut == s.SPI }) {
-		return false
+	name := ike.In
+	if s.Reqid == pi.IKE.ReqidOut {
+		name = ike.Out
 	}
-	return time.Unix(s.Stats.Added, 0).Before(st.Started.Add(-time.Second))
+	replaced := false
+	for _, k := range st.Conns[pi.IKE.Name].Children {
+		if k.SPIIn == s.SPI || k.SPIOut == s.SPI {
+			return false
+		}
+		replaced = replaced || k.Name == name && time.Unix(s.Stats.Added, 0).Before(k.Installed.Add(-seconds))
+	}
+	return replaced
 }
 
 // complete tells whether the IKE daemon says that both children are installed.

@@ -33,6 +33,9 @@ func (h *host) follow(ctx context.Context, g *errgroup.Group) error {
 		return ended(ctx, links.Run(ctx, func(devlink.Event) { h.daemon.Alarm() }))
 	})
 	g.Go(func() error { h.followKeys(ctx); return nil })
+	if h.ike != nil {
+		g.Go(func() error { return ended(ctx, h.ike.Run(ctx)) })
+	}
 	g.Go(func() error { h.followFiles(ctx); return nil })
 	return nil
 }

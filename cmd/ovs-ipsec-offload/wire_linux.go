@@ -17,6 +17,7 @@ import (
 	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
+	"ovs-ipsec-offload/plugin/ike"
 	"ovs-ipsec-offload/plugin/keys"
 	"ovs-ipsec-offload/plugin/saved"
 	"ovs-ipsec-offload/tc"
@@ -32,6 +33,7 @@ type host struct {
 	config      plugin.Config // of the daemon
 	credentials credentials
 	daemon      *plugin.Daemon
+	ike         *ike.Runner // nil: none is wanted
 	mark        parkMark
 }
 
@@ -64,6 +66,9 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
+	if h.ike = newIKE(cfg, log, func() { h.daemon.Poke() }); h.ike != nil {
+		h.config.IKE = h.ike
+	}
 	h.daemon = plugin.New(h.config)
 	return h, nil
 }

@@ -38,6 +38,7 @@ type ikeChild struct {
 	name     string
 	in, out  *xfrm.SA
 	policies []*xfrm.Policy
+	at       time.Time
 }
 
 func newCharon(h *Host) *Charon {
@@ -89,12 +90,12 @@ func (c *Charon) State() ike.State {
 	if c.started.IsZero() {
 		st.Problem = &ike.Problem{Code: ike.CodeDown, Text: "the IKE daemon does not answer"}
 	} else {
-		st.Daemon, st.Started = "charon", c.started
+		st.Daemon = "charon"
 	}
 	for _, w := range c.wants {
 		s := ike.ConnState{Phase: ike.Connecting}
 		for _, k := range c.live[w.Name] {
-			s.Children = append(s.Children, ike.Child{Name: k.name, SPIIn: k.in.SPI, SPIOut: k.out.SPI})
+			s.Children = append(s.Children, ike.Child{Name: k.name, SPIIn: k.in.SPI, SPIOut: k.out.SPI, Installed: k.at})
 		}
 		if len(s.Children) > 0 {
 			s.Phase = ike.Up
@@ -236,7 +237,7 @@ func (c *Charon) child(ctx context.Context, w ike.Conn, name string, pf int) (*i
 		reqid, out, in = w.ReqidIn, in, out
 	}
 	dev := xfrm.Offload{Ifindex: pf, Packet: true}
-	k := &ikeChild{name: name,
+	k := &ikeChild{name: name, at: c.h.Clock.Now(),
 		in:  &xfrm.SA{Src: w.Remote, Dst: w.Local, Dir: xfrm.In, Reqid: reqid, ESN: true, Window: 256, Offload: dev},
 		out: &xfrm.SA{Src: w.Local, Dst: w.Remote, Dir: xfrm.Out, Reqid: reqid, ESN: true, Offload: dev}}
 	for _, s := range []*xfrm.SA{k.in, k.out} {

@@ -4,7 +4,9 @@ package ike
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
+	"time"
 )
 
 // Prefix begins the name of everything of ours in the IKE daemon.
@@ -36,6 +38,25 @@ type Conn struct {
 	// Stock tells that the peer runs ovs-monitor-ipsec: it gets the proposals
 	// which that writes, and does not know of Lead.
 	Stock bool
+	// Own replaces what Options say, where it is not zero.
+	Own Own
+}
+
+// Own is what one Conn has instead of the Options of that name.
+type Own struct {
+	RekeyTime, IKERekeyTime, DPDDelay time.Duration
+	ReplayWindow                      int
+}
+
+// of returns what holds for a Conn.
+func (o Options) of(c Conn) Options {
+	if c.Own.RekeyTime > 0 {
+		o.RekeyTime, o.RandTime = c.Own.RekeyTime, 0
+	}
+	o.IKERekeyTime = cmp.Or(c.Own.IKERekeyTime, o.IKERekeyTime)
+	o.DPDDelay = cmp.Or(c.Own.DPDDelay, o.DPDDelay)
+	o.ReplayWindow = cmp.Or(c.Own.ReplayWindow, o.ReplayWindow)
+	return o.withDefaults()
 }
 
 // Equal tells whether c and d are the same in everything.
@@ -46,7 +67,7 @@ func (c Conn) Equal(d Conn) bool {
 // sameBut compares all but Auth.
 func (c Conn) sameBut(d Conn) bool {
 	return c.Name == d.Name && c.Local == d.Local && c.Remote == d.Remote && c.Port == d.Port &&
-		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn && c.Lead == d.Lead && c.Stock == d.Stock
+		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn && c.Lead == d.Lead && c.Stock == d.Stock && c.Own == d.Own
 }
 
 // Auth says how the two ends know each other. Exactly one of PSK, RemoteCert

@@ -33,6 +33,7 @@ func childName(conn, child string) string { return conn + "-" + child }
 // loadConn returns the message of load-conn, the keys being those of
 // swanctl.conf(5).
 func loadConn(c Conn, o Options) vici.Message {
+	o = o.of(c)
 	proposals := ikeProposals
 	if c.Stock {
 		proposals = ikeProposalsStock
@@ -157,6 +158,11 @@ func terminateChild(id uint32) vici.Message {
 		vici.Text("child-id", strconv.FormatUint(uint64(id), 10)),
 		vici.Text("timeout", "-1"),
 	}
+}
+
+// childID returns the message of rekey for one child.
+func childID(id uint32) vici.Message {
+	return vici.Message{vici.Text("child-id", strconv.FormatUint(uint64(id), 10))}
 }
 
 // named returns the message of unload-conn.

@@ -64,9 +64,16 @@ func (p *pass) run(ctx context.Context, names map[string]bool, reasons []heardRe
 // adopt takes over the wanted set, and returns the Conns that are new or changed.
 func (p *pass) adopt(now time.Time) map[string]bool {
 	p.r.mu.Lock()
-	wanted := p.r.wanted
+	wanted, asked := p.r.wanted, p.r.asked
+	p.r.asked = nil
 	p.r.mu.Unlock()
 	changed := map[string]bool{}
+	for name, gone := range asked {
+		if q := p.r.peers[name]; q != nil {
+			q.ask(gone)
+			changed[name] = true
+		}
+	}
 	for name, c := range wanted {
 		q := p.r.peers[name]
 		switch {
@@ -250,6 +257,8 @@ func (p *pass) carryOut(ctx context.Context, q *peer, l look, do plan) (loading 
 				q.loaded, err = false, nil // somebody has unloaded it
 				p.wakes[q.conn.Name] = l.now.Add(young)
 			}
+		case doRekey:
+			err = p.d.may(ctx, "rekey", childID(a.id))
 		case doTerminate:
 			err = p.d.may(ctx, "terminate", terminateIKE(a.id))
 		case doTerminateChild:

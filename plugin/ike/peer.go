@@ -35,6 +35,8 @@ type peer struct {
 	failures int                  // in a row
 	wasUp    bool
 
+	renew, rekey bool // new SAs are asked for, see Runner
+
 	reason *Problem // the last that the daemon gave
 	given  time.Time
 
@@ -58,6 +60,7 @@ type verb string
 const (
 	doLoad           verb = "load"
 	doInitiate       verb = "initiate"
+	doRekey          verb = "rekey"
 	doTerminate      verb = "terminate"
 	doTerminateChild verb = "terminate-child"
 )
@@ -66,7 +69,7 @@ const (
 type action struct {
 	verb  verb
 	child string // of doInitiate
-	id    uint32 // of doTerminate and doTerminateChild
+	id    uint32 // of doTerminate, and of a child for doTerminateChild and doRekey
 	why   string
 }
 
@@ -116,6 +119,7 @@ func (p *peer) step(l look) plan {
 		p.tell(l, Loading)
 		return do
 	}
+	p.asked(l, &do)
 	p.forget(l)
 	live := p.liveOf(l.sas)
 	p.settleTries(l, live, &do)
@@ -150,6 +154,30 @@ func (p *peer) load(l look, do *plan) {
 		}
 	}
 	do.add(doLoad, "", 0, "")
+}
+
+// ask notes that new SAs are asked for.
+func (p *peer) ask(gone bool) {
+	p.renew, p.rekey = p.renew || gone, p.rekey || !gone
+}
+
+// asked begins what was asked for. IKE SAs whose children are gone from the kernel
+// stay until there is another one: without them the peer's would go too.
+func (p *peer) asked(l look, do *plan) {
+	if p.renew {
+		p.stale = map[string]bool{}
+		for _, s := range l.sas {
+			p.stale[s.SPI] = true
+		}
+		p.down, p.next = l.now.Add(-l.o.TakeOver), l.now
+	} else if p.rekey {
+		for _, s := range p.liveOf(l.sas) {
+			for _, c := range s.has(Out) {
+				do.add(doRekey, Out, c.ID, "it is asked for")
+			}
+		}
+	}
+	p.renew, p.rekey = false, false
 }
 
 // lost notes that the connection to the daemon ended: another daemon may answer

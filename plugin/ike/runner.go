@@ -21,7 +21,8 @@ type Runner struct {
 	peers map[string]*peer // of Run alone
 
 	mu     sync.Mutex
-	wanted map[string]Conn
+	wanted map[string]Conn // nil: nobody has said
+	asked  map[string]bool // new SAs are asked for: true because the old are gone
 	state  State
 }
 
@@ -50,6 +51,27 @@ func (r *Runner) Want(conns []Conn) {
 		return
 	}
 	r.wanted = set
+	r.wake()
+}
+
+// Renew makes new SAs for a Conn: those that the daemon believes to have are gone
+// from the kernel, and it hears of no flush. It returns at once.
+func (r *Runner) Renew(name string) { r.ask(name, true) }
+
+// Rekey replaces the outbound child of a Conn by a new one. It returns at once.
+func (r *Runner) Rekey(name string) { r.ask(name, false) }
+
+func (r *Runner) ask(name string, gone bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked == nil {
+		r.asked = map[string]bool{}
+	}
+	r.asked[name] = r.asked[name] || gone
+	r.wake()
+}
+
+func (r *Runner) wake() {
 	select {
 	case r.news <- struct{}{}:
 	default:
@@ -127,10 +149,12 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 	}
 	p := pass{r: r, d: d, version: v, keys: map[[32]byte]string{}, sas: map[string][]sa{}}
 	for {
-		names, reasons := h.take()
-		wake, err := p.run(ctx, names, reasons)
-		if err != nil {
-			return err
+		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
+		if r.told() {
+			names, reasons := h.take()
+			if wake, err = p.run(ctx, names, reasons); err != nil {
+				return err
+			}
 		}
 		timer := time.NewTimer(wake.Sub(r.cfg.Now()))
 		select {
@@ -202,4 +226,12 @@ func (r *Runner) report(was, now State) bool {
 		}
 	}
 	return news
+}
+
+// told tells whether anybody has said what is wanted. Before that nothing is known
+// to be unwanted: after a restart of this program everything goes on meanwhile.
+func (r *Runner) told() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted != nil
 }

@@ -20,7 +20,6 @@ const (
 // State is what is known of the IKE daemon. It is shared: it must not be
 // written to.
 type State struct {
-	Started time.Time            // when the daemon did; zero when it is not known
 	Daemon  string               // such as "strongSwan 6.0.1"; "" when it does not answer
 	Problem *Problem             // of the daemon as a whole, nil if there is none
 	Conns   map[string]ConnState // by Conn.Name; all that are wanted
