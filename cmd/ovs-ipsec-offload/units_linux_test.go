@@ -54,6 +54,22 @@ ExecStart=/bin/true
 [Install]
 WantedBy=sysinit.target
 `,
+	"debian/strongswan.service": `[Unit]
+After=network-online.target
+Wants=network-online.target
+[Service]
+Type=notify
+ExecStart=/bin/true
+Restart=on-abnormal
+`,
+	"rhel/strongswan.service": `[Unit]
+After=network-online.target
+Wants=network-online.target
+[Service]
+Type=notify
+ExecStart=/bin/true
+Restart=on-abnormal
+`,
 	"rhel/ovsdb-server.service": `[Unit]
 After=syslog.target network-pre.target
 Before=network.target network.service
@@ -97,14 +113,14 @@ func TestUnits(t *testing.T) {
 	for _, distribution := range []string{"debian", "rhel"} {
 		t.Run(distribution, func(t *testing.T) {
 			dir := installUnits(t, distribution)
-			cmd := exec.Command(analyze, "verify", "--man=no", "ovs-ipsec-offload.service", "ovs-ipsec-offload-guard.service", "ovs-vswitchd.service", "multi-user.target")
+			cmd := exec.Command(analyze, "verify", "--man=no", "ovs-ipsec-offload.service", "ovs-ipsec-offload-guard.service", "ovs-vswitchd.service", "strongswan.service", "multi-user.target")
 			cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Errorf("systemd-analyze verify: %v", err)
 			}
 			for line := range strings.Lines(string(out)) {
-				if strings.Contains(line, "ovs") || strings.Contains(line, "cycle") {
+				if strings.Contains(line, "ovs") || strings.Contains(line, "strongswan") || strings.Contains(line, "cycle") {
 					t.Error(strings.TrimSpace(line))
 				}
 			}
@@ -143,7 +159,7 @@ func installUnits(t *testing.T, distribution string) string {
 		}
 	}
 	programs := strings.NewReplacer("/usr/local/sbin/ovs-ipsec-offload-gate", "/bin/true", "/usr/local/sbin/ovs-ipsec-offload", "/bin/true")
-	for _, name := range []string{"ovs-ipsec-offload.service", "ovs-ipsec-offload-guard.service", "ovs-vswitchd.service.d/ipsec-offload.conf"} {
+	for _, name := range []string{"ovs-ipsec-offload.service", "ovs-ipsec-offload-guard.service", "ovs-vswitchd.service.d/ipsec-offload.conf", "strongswan.service.d/ipsec-offload.conf"} {
 		text, err := os.ReadFile(filepath.Join(unitDir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -164,6 +180,7 @@ func TestUnitsWait(t *testing.T) {
 		"ovs-ipsec-offload.service":       {"DefaultDependencies=no", "ovsdb-server.service", "\nBefore=ovs-vswitchd.service ", "\nTimeoutStartSec=30\n", "\nType=notify\n"},
 		"ovs-vswitchd.service.d/ipsec-offload.conf": {"\nAfter=ovs-ipsec-offload-guard.service ovs-ipsec-offload.service\n",
 			"\nExecStartPre=/usr/local/sbin/ovs-ipsec-offload-gate\n"},
+		"strongswan.service.d/ipsec-offload.conf": {"\nAfter=ovs-ipsec-offload-guard.service\n", "\nLimitCORE=0\n"},
 	} {
 		text, err := os.ReadFile(filepath.Join(unitDir, name))
 		if err != nil {

@@ -61,6 +61,7 @@ func (f *machineFlags) options(ctx context.Context, source string, argv []string
 	if err != nil {
 		return o, err
 	}
+	files = append(files, shippedFiles(source)...)
 	env, err := environment(f.env, os.LookupEnv)
 	if err != nil {
 		return o, err
@@ -175,6 +176,17 @@ func (f *machineFlags) extraFiles() ([]vm.File, error) {
 		files = append(files, vm.File{From: from, To: path.Join(path.Base(guest.WorkDir), name)})
 	}
 	return files, nil
+}
+
+// shippedFiles are those of the source tree's examples that lab-ike puts where an
+// operator would. Without the source tree there are none.
+func shippedFiles(source string) []vm.File {
+	const name = "ovs-ipsec-offload.conf"
+	from := filepath.Join(source, "examples", "strongswan", name)
+	if _, err := os.Stat(from); err != nil {
+		return nil
+	}
+	return []vm.File{{From: from, To: "lib/" + name}}
 }
 
 // environment reads the --env flags.
