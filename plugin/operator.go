@@ -22,6 +22,10 @@ func (d *Daemon) Repair() Round {
 	})
 }
 
+// Refresh asks for a look at the host, and tries pairs again at once that failed
+// and wait for their next try. It returns the round to wait for.
+func (d *Daemon) Refresh() Round { return d.act(func() { clear(d.pairs) }) }
+
 // Park takes everything of ours out of the NICs in order, or puts it back. What
 // asks for IPsec is blocked meanwhile. The caller has made the wish durable. It
 // returns the round to wait for.

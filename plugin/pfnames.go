@@ -3,8 +3,7 @@
 package plugin
 
 import (
-	"cmp"
-	"fmt"
+	"strconv"
 
 	"ovs-ipsec-offload/devlink"
 )
@@ -22,5 +21,8 @@ func pfNamesOf(f devlink.Facts) pfNames {
 
 // of returns the name of a PF for the operator, also of one that is gone.
 func (n pfNames) of(ifindex int) string {
-	return cmp.Or(n[ifindex], fmt.Sprintf("if%d", ifindex))
+	if name := n[ifindex]; name != "" {
+		return name
+	}
+	return "if" + strconv.Itoa(ifindex)
 }

@@ -84,28 +84,7 @@ func writePolicy(b *strings.Builder, p *Policy, name func(int) string) {
 }
 
 func writePolicyID(b *strings.Builder, p *Policy) {
-	fmt.Fprintf(b, " src %s dst %s", p.Sel.Src, p.Sel.Dst)
-	writeUpper(b, p.Sel)
-	fmt.Fprintf(b, " dir %s", p.Dir)
-}
-
-// writeUpper writes the part of a selector above IP.
-func writeUpper(b *strings.Builder, s Selector) {
-	switch s.Proto {
-	case 0:
-	case 6:
-		b.WriteString(" proto tcp")
-	case 17:
-		b.WriteString(" proto udp")
-	default:
-		fmt.Fprintf(b, " proto %d", s.Proto)
-	}
-	if s.SrcPort != 0 {
-		fmt.Fprintf(b, " sport %d", s.SrcPort)
-	}
-	if s.DstPort != 0 {
-		fmt.Fprintf(b, " dport %d", s.DstPort)
-	}
+	fmt.Fprintf(b, " %s dir %s", p.Sel.AppendTo(nil), p.Dir)
 }
 
 // orWild returns a, or the address of all zeros in the family of like.

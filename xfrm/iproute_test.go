@@ -60,6 +60,12 @@ func TestIPRoute(t *testing.T) {
 		{Policy: guard},
 	} {
 		fmt.Fprintln(&b, op.IP(name))
+		switch {
+		case op.Kind == AddSA && op.SA != nil:
+			fmt.Fprintf(&b, "\t%s\n", op.SA.AppendShown(nil, name))
+		case op.Kind == AddPolicy:
+			fmt.Fprintf(&b, "\t%s\n", op.Policy.AppendShown(nil, name))
+		}
 	}
 	golden(t, "iproute.txt", b.String())
 }

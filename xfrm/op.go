@@ -112,7 +112,7 @@ func saSubject(s *SA) string {
 func policySubject(p *Policy) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s > %s", p.Dir, p.Sel.Src, p.Sel.Dst)
-	writeUpper(&b, p.Sel)
+	b.Write(p.Sel.appendUpper(nil))
 	fmt.Fprintf(&b, " priority %d", p.Priority)
 	if p.Tmpl != nil {
 		fmt.Fprintf(&b, " reqid %d", p.Tmpl.Reqid)

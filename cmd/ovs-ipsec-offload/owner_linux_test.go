@@ -11,12 +11,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"ovs-ipsec-offload/ovsdb/unixctl"
 )
 
 // holdPIDFile locks dir's pid file of ovs-monitor-ipsec, for the open file and not
 // for this process, so that a look from here sees it too (fcntl(2)).
 func holdPIDFile(dir string) (*os.File, error) {
-	f, err := os.Create(filepath.Join(dir, rivalPIDFile))
+	f, err := os.Create(filepath.Join(dir, "ovs-monitor-ipsec.pid"))
 	if err != nil {
 		return nil, err
 	}
@@ -36,20 +38,32 @@ func monitorIPsec(ts *testscript.TestScript, neg bool, args []string) {
 
 func TestRival(t *testing.T) {
 	dir := t.TempDir()
-	if p, err := rival(dir); p != nil || err != nil {
+	place := unixctl.NewPlace(dir, monitorName)
+	if p, err := rival(place); p != nil || err != nil {
 		t.Fatalf("without a pid file: %v, %v", p, err)
 	}
 	f, err := holdPIDFile(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := rival(dir)
+	p, err := rival(place)
 	if err != nil || p == nil || p.Code != "OWNER_RIVAL" || !strings.Contains(p.Text, "process 4711 holds "+f.Name()) {
 		t.Errorf("while it runs: %v, %v", p, err)
 	}
 	f.Close()
-	if p, err := rival(dir); p != nil || err != nil {
+	if p, err := rival(place); p != nil || err != nil {
 		t.Errorf("a pid file that nobody holds is left over: %v, %v", p, err)
+	}
+	l, err := place.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if p, err := rival(place); p != nil || err != nil {
+		t.Errorf("our own: %v, %v", p, err)
+	}
+	if err := place.Leave(); err != nil {
+		t.Error(err)
 	}
 }
 

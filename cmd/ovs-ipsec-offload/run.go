@@ -87,6 +87,8 @@ func run(ctx context.Context, load func() (config.Config, error), stderr io.Writ
 // serve makes rounds and answers questions until ctx ends or a part fails.
 func (h *host) serve(ctx context.Context, load func() (config.Config, error), level *slog.LevelVar) error {
 	notify := newNotifier()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	control, err := listen(filepath.Join(h.cfg.RunDir, controlSocket))
 	if err != nil {
@@ -99,9 +101,15 @@ func (h *host) serve(ctx context.Context, load func() (config.Config, error), le
 	}
 	g.Go(func() error { h.reloads(ctx, load, level, notify); return nil })
 	g.Go(func() error { <-ctx.Done(); return notify.send("STOPPING=1") })
+	noted := func() {}
+	if h.cfg.MonitorSocket {
+		m := newMonitorSocket(h, level, stop)
+		noted = m.note
+		g.Go(func() error { m.run(ctx); return nil })
+	}
 	g.Go(func() error {
 		h.log.Info("started", "version", version(), "ovsdb", h.cfg.OVSDB)
-		return h.daemon.Run(ctx, func(s plugin.Status) { h.tellSystemd(notify, s) })
+		return h.daemon.Run(ctx, func(s plugin.Status) { h.tellSystemd(notify, s); noted() })
 	})
 	err = g.Wait()
 	h.log.Info("ended; states, policies and traffic stay as they are")

@@ -15,6 +15,7 @@ import (
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/ovsdb/unixctl"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
 	"ovs-ipsec-offload/plugin/ike"
@@ -35,6 +36,7 @@ type host struct {
 	daemon      *plugin.Daemon
 	ike         *ike.Runner // nil: none is wanted
 	mark        parkMark
+	place       *unixctl.Place // of ovs-monitor-ipsec
 }
 
 // newHost connects the core with the edges of this machine.
@@ -48,6 +50,7 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 		return nil, &exitError{exitUnsupported, err}
 	}
 	h := &host{cfg: cfg, log: log, mark: parkMark(filepath.Join(cfg.StateDir, "parked"))}
+	h.place = unixctl.NewPlace(h.runDir(), monitorName)
 	isParked, err := h.mark.stands()
 	if err != nil {
 		return nil, fmt.Errorf("read whether the host is parked: %w", err)

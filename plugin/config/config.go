@@ -42,6 +42,8 @@ type Config struct {
 	AuditEvery  time.Duration // the host is looked at at least this often
 	OnLeak      OnLeak
 	Report      bool // write state into external_ids of the database
+	// MonitorSocket answers ovs-appctl in the place of ovs-monitor-ipsec.
+	MonitorSocket bool
 }
 
 // LogFormat is how log lines are written.
@@ -137,6 +139,7 @@ func (c Config) NeedsRestart(next Config) []string {
 		{"retire_after", c.RetireAfter == next.RetireAfter},
 		{"audit_every", c.AuditEvery == next.AuditEvery},
 		{"report", c.Report == next.Report},
+		{"monitor_socket", c.MonitorSocket == next.MonitorSocket},
 	} {
 		if !s.same {
 			names = append(names, s.name)

@@ -74,11 +74,12 @@ ike: none
 ike_socket: /run/other.vici
 ike_rekey: 2h
 report: false
+monitor_socket: true
 `, nil, nil, func(c *Config) {
 			*c = Config{
 				OVSDB: "tcp:127.0.0.1:6640", StateDir: "/a", RunDir: "/b", KeysDir: "/c",
 				LogLevel: slog.LevelDebug, LogFormat: LogJSON, Gate: GateOff, Guard: GuardTunnels, GuardPorts: []uint16{4789, 6081},
-				Retrofit: RetrofitAuto, StrictSA: StrictWait, Unguarded: UnguardedAllow, IKE: IKENone, IKESocket: "/run/other.vici", IKERekey: 2 * time.Hour, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock,
+				Retrofit: RetrofitAuto, StrictSA: StrictWait, Unguarded: UnguardedAllow, IKE: IKENone, IKESocket: "/run/other.vici", IKERekey: 2 * time.Hour, RetireAfter: 90 * time.Second, AuditEvery: 5 * time.Second, OnLeak: LeakBlock, MonitorSocket: true,
 			}
 		}},
 		{"environment over file", "guard: tunnels\ngate: auto", []string{

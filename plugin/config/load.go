@@ -61,6 +61,7 @@ func settings(env map[string]string) []setting {
 		{"audit_every", "30s", "look at the host at least this often"},
 		{"on_leak", "report", "report: tell when clear text leaks; block: block the pair too"},
 		{"report", "true", "write state into external_ids of the database"},
+		{"monitor_socket", "false", "answer `ovs-appctl -t ovs-monitor-ipsec` in the place of that program"},
 	}
 }
 
@@ -223,6 +224,8 @@ type raw struct {
 	AuditEvery  time.Duration `mapstructure:"audit_every"`
 	OnLeak      string        `mapstructure:"on_leak"`
 	Report      bool          `mapstructure:"report"`
+
+	MonitorSocket bool `mapstructure:"monitor_socket"`
 }
 
 // strict turns off the guesses of mapstructure (10 for a duration would be ten
@@ -283,7 +286,7 @@ func (r raw) config() (Config, error) {
 		LogFormat: LogFormat(r.LogFormat), Gate: Gate(r.Gate), Guard: Guard(r.Guard),
 		Retrofit: Retrofit(r.Retrofit), StrictSA: StrictSA(r.StrictSA), Unguarded: Unguarded(r.Unguarded),
 		IKE: IKE(r.IKE), IKESocket: r.IKESocket, IKERekey: r.IKERekey,
-		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, OnLeak: OnLeak(r.OnLeak), Report: r.Report,
+		RetireAfter: r.RetireAfter, AuditEvery: r.AuditEvery, OnLeak: OnLeak(r.OnLeak), Report: r.Report, MonitorSocket: r.MonitorSocket,
 	}
 	err := errors.Join(
 		endpoint(r.OVSDB),
