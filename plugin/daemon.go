@@ -61,6 +61,7 @@ type Daemon struct {
 	cfg   Config
 	dirty chan struct{}
 	alarm atomic.Bool
+	shown atomic.Pointer[Seen] // of the last round, for who must not wait
 
 	mu       sync.Mutex
 	settings Settings
@@ -95,11 +96,13 @@ func New(cfg Config) *Daemon {
 	if cfg.Pause == nil {
 		cfg.Pause = pause
 	}
-	return &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
+	d := &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
 		hold:  holding{safe: map[string]bool{}},
 		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
 		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[cardName]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardStatus{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
+	d.shown.Store(&Seen{Status: d.last, Device: pfNames(nil).of})
+	return d
 }
 
 // Alarm asks for a round because something of ours may have gone from the kernel.
@@ -243,6 +246,9 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 		d.sight = d.sight.after(d.cfg.Now(), "look", err)
 	}
 	d.last = unseen(d.last, d.cfg.Version, d.cfg.Now(), err)
+	shown := *d.shown.Load()
+	shown.Status = d.last
+	d.shown.Store(&shown)
 	wait := d.sight.until.Sub(d.cfg.Now())
 	d.mu.Unlock()
 	if !errors.Is(err, ovsdb.ErrNotTried) {

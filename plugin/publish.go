@@ -17,6 +17,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 	st := d.status(s)
 	d.mu.Lock()
 	d.last, d.seen = st, s
+	d.shown.Store(&Seen{Status: st, SAs: s.observed.SAs, Policies: s.observed.Policies, Device: pfNamesOf(s.facts).of})
 	d.mu.Unlock()
 	d.tellProblems(st.Problems)
 	d.tellPorts(st.Ports)

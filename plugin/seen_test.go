@@ -2,7 +2,14 @@
 
 package plugin_test
 
-import "testing"
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ovs-ipsec-offload/lab/fakenic"
+	"ovs-ipsec-offload/plugin"
+)
 
 // TestSeen: what a round saw is there after it, and nothing before.
 func TestSeen(t *testing.T) {
@@ -16,5 +23,27 @@ func TestSeen(t *testing.T) {
 	s := r.d.Seen()
 	if len(s.SAs) != 2 || len(s.Policies) == 0 || s.Device(s.SAs[0].Offload.Ifindex) != "pf0" || s.Status.Pairs[0].State != "encrypted" {
 		t.Errorf("after rounds: %+v", s)
+	}
+}
+
+// TestRefresh: a pair that waits for its next try is tried at once.
+func TestRefresh(t *testing.T) {
+	r := standardRig()
+	r.Keys.Make("ab")
+	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"))
+	state := func() string { return r.d.Last().Pairs[0].State }
+	r.Faults.Set(fakenic.Fault{Label: "reserve ab", Errno: unix.ENOSPC, Times: fakenic.Always})
+	r.mustSettle(t)
+	r.Faults.Set()
+	if r.round(); state() != "blocked" {
+		t.Fatalf("%s before its time", state())
+	}
+	from := r.d.Refresh()
+	r.mustSettle(t)
+	if state() != "encrypted" {
+		t.Errorf("%s after a refresh", state())
+	}
+	if _, done := r.d.Await(t.Context(), from, func(plugin.Status) bool { return true }); !done {
+		t.Error("the round is not over")
 	}
 }
