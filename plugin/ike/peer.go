@@ -36,6 +36,7 @@ type peer struct {
 	wasUp    bool
 
 	renew, rekey bool // new SAs are asked for, see Runner
+	eager        bool // do not wait for the end that leads
 
 	reason *Problem // the last that the daemon gave
 	given  time.Time
@@ -119,8 +120,11 @@ func (p *peer) step(l look) plan {
 		p.tell(l, Loading)
 		return do
 	}
-	p.asked(l, &do)
 	p.forget(l)
+	if p.asked(l, &do) {
+		p.tell(l, p.phase(l))
+		return do
+	}
 	live := p.liveOf(l.sas)
 	p.settleTries(l, live, &do)
 	if len(live) == 0 {
@@ -161,31 +165,36 @@ func (p *peer) ask(gone bool) {
 	p.renew, p.rekey = p.renew || gone, p.rekey || !gone
 }
 
-// asked begins what was asked for. IKE SAs whose children are gone from the kernel
-// stay until there is another one: without them the peer's would go too.
-func (p *peer) asked(l look, do *plan) {
+// asked begins what was asked for, and tells whether that is to start over: IKE
+// SAs whose children are gone from the kernel go first, because charon would put
+// the new children into them. A rekey waits until there is what to rekey.
+func (p *peer) asked(l look, do *plan) bool {
 	if p.renew {
-		p.stale = map[string]bool{}
 		for _, s := range l.sas {
-			p.stale[s.SPI] = true
+			do.add(doTerminate, "", s.ID, "its children are gone from the kernel")
 		}
-		p.down, p.next = l.now.Add(-l.o.TakeOver), l.now
-	} else if p.rekey {
-		for _, s := range p.liveOf(l.sas) {
-			for _, c := range s.has(Out) {
-				do.add(doRekey, Out, c.ID, "it is asked for")
-			}
+		clear(p.tried)
+		p.renew, p.rekey, p.eager, p.next = false, false, true, l.now
+		do.at(l.now.Add(young))
+		return true
+	}
+	for _, s := range p.liveOf(l.sas) {
+		if out := s.has(Out); p.rekey && len(out) > 0 {
+			p.rekey = false
+			do.add(doRekey, Out, out[len(out)-1].ID, "it is asked for")
 		}
 	}
-	p.renew, p.rekey = false, false
+	return false
 }
 
 // lost notes that the connection to the daemon ended: another daemon may answer
 // next time, that has nothing.
-func (p *peer) lost() {
+func (p *peer) lost(now time.Time) {
 	p.loaded = false
 	clear(p.tried)
-	p.state.Children = nil
+	if p.state.Phase != Loading {
+		p.state = ConnState{Phase: Loading, Since: now}
+	}
 }
 
 // hear takes what the daemon says about a failure. What the kernel said first
@@ -277,7 +286,7 @@ func (p *peer) settleTries(l look, live []sa, do *plan) {
 	}
 	if len(live) > 0 && live[0].complete() {
 		p.failures, p.reason = 0, nil
-		p.wasUp = true
+		p.wasUp, p.eager = true, false
 	}
 }
 
@@ -308,7 +317,7 @@ func (p *peer) connect(l look, do *plan) {
 	clear(p.doubled)
 	p.twins = time.Time{}
 	start := p.next
-	if wait := p.down.Add(l.o.TakeOver); !p.conn.Lead && wait.After(start) {
+	if wait := p.down.Add(l.o.TakeOver); !p.conn.Lead && !p.eager && wait.After(start) {
 		start = wait
 	}
 	switch {

@@ -179,7 +179,7 @@ func (r *Runner) lose(err error) {
 		why = problem(CodeDown, "talk to the IKE daemon at %s: %v: is strongSwan (charon-systemd) running?", r.cfg.Socket, err)
 	}
 	for _, p := range r.peers {
-		p.lost()
+		p.lost(r.cfg.Now())
 	}
 	r.publish("", why)
 }
