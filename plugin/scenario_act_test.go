@@ -366,7 +366,7 @@ func cmdAlarm(r *rig, _ []string, _ io.Writer) error {
 	return nil
 }
 
-// ike answer|rekey|end|kill|stop|start: what the IKE daemon and its peers do.
+// ike answer|rekey|end|kill|stop|start|hangs: what the IKE daemon and its peers do.
 func cmdIKE(r *rig, args []string, _ io.Writer) error {
 	ctx := context.Background()
 	switch args[0] {
@@ -382,6 +382,8 @@ func cmdIKE(r *rig, args []string, _ io.Writer) error {
 		r.IKE.Stop(ctx)
 	case "start":
 		r.IKE.Start()
+	case "hangs":
+		r.IKE.Hangs = true
 	default:
 		return fmt.Errorf("IKE cannot %s", args[0])
 	}

@@ -11,7 +11,8 @@ import (
 
 // A strict kernel takes no SA while a flow is in hardware, and an IKE daemon adds
 // its SAs when the peer has answered. So flows are held back until it has got
-// through, or for a while: it tries again by itself.
+// through, or for a while: it tries again by itself. strongSwan does so without end
+// and answers nobody meanwhile, which is how it is noticed.
 
 // windowMost is how long flows are held back for an IKE daemon's SAs; windowRest
 // how long they are left alone after that was in vain.
@@ -33,11 +34,13 @@ func (p *planner) window() bool {
 	return false
 }
 
-// refused notes the pairs of which the NIC refused an SA of the IKE daemon. After a
-// hold that was in vain they wait. The caller holds mu.
+// refused notes the pairs of which the NIC refused an SA of the IKE daemon, or may
+// have: any, when it is stuck. After a hold that was in vain they wait. The caller
+// holds mu.
 func (d *Daemon) refused(s *scene) {
 	now, ob, h := d.cfg.Now(), &s.observed, &d.hold
 	ob.Refused = map[Pair]bool{}
+	stuck := s.ike.Problem != nil && s.ike.Problem.Code == ike.CodeStuck
 	if rec := s.snapshot.Host.Hold; rec != nil {
 		ob.HeldFor = now.Sub(rec.Since)
 	} else if h.made != nil {
@@ -48,7 +51,7 @@ func (d *Daemon) refused(s *scene) {
 		if pi.Want != Negotiate {
 			continue
 		}
-		if p := s.ike.Conns[pi.IKE.Name].Problem; p != nil && p.Code == ike.CodeInstall {
+		if p := s.ike.Conns[pi.IKE.Name].Problem; stuck || p != nil && p.Code == ike.CodeInstall {
 			ob.Refused[pi.Pair] = true
 		}
 	}

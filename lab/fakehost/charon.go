@@ -22,6 +22,10 @@ import (
 // everything when it is killed. It does nothing by itself: what it and the peers
 // do is a call of Answer and the like. It runs from the start.
 type Charon struct {
+	// Hangs tells that it repeats without end what the NIC refuses, as strongSwan
+	// does with EBUSY, and answers nobody meanwhile.
+	Hangs bool
+
 	h       *Host
 	mu      sync.Mutex
 	started time.Time // zero: it does not run
@@ -100,7 +104,9 @@ func (c *Charon) State() ike.State {
 		if len(s.Children) > 0 {
 			s.Phase = ike.Up
 		}
-		if c.refused[w.Name] {
+		if c.refused[w.Name] && c.Hangs {
+			st.Problem, st.Daemon = &ike.Problem{Code: ike.CodeStuck, Text: "the IKE daemon does not answer"}, ""
+		} else if c.refused[w.Name] {
 			s.Problem = &ike.Problem{Code: ike.CodeInstall, Text: "the NIC refused an SA"}
 		}
 		st.Conns[w.Name] = s

@@ -58,7 +58,7 @@ type Options struct {
 
 	// Parallel is how many Conns may be under way at once. Default 16.
 	Parallel int
-	// TakeOver is how long the end that does not lead waits. Default 15 s.
+	// TakeOver is how long the end that does not lead waits. Default 5 s.
 	TakeOver time.Duration
 	// Spread is how far the first attempts are spread in time. Default 100 ms.
 	Spread time.Duration
@@ -71,7 +71,7 @@ type Options struct {
 	Attempt time.Duration
 	// Audit is the time between two looks that no event asked for. Default 10 s.
 	Audit time.Duration
-	// Timeout is how long the daemon may take for one answer. Default 10 s.
+	// Timeout is how long the daemon may take for one answer. Default 5 s.
 	Timeout time.Duration
 }
 
@@ -112,13 +112,13 @@ func (o Options) withDefaults() Options {
 	o.DPDDelay = cmp.Or(o.DPDDelay, 10*time.Second)
 	o.ReplayWindow = cmp.Or(o.ReplayWindow, 256)
 	o.Parallel = cmp.Or(o.Parallel, 16)
-	o.TakeOver = cmp.Or(o.TakeOver, 15*time.Second)
+	o.TakeOver = cmp.Or(o.TakeOver, 5*time.Second)
 	o.Spread = cmp.Or(o.Spread, 100*time.Millisecond)
 	o.RetryMin = cmp.Or(o.RetryMin, time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 30*time.Second)
 	o.Attempt = cmp.Or(o.Attempt, 15*time.Second)
 	o.Audit = cmp.Or(o.Audit, 10*time.Second)
-	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
 	return o
 }
 

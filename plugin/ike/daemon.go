@@ -25,8 +25,15 @@ func (d daemon) call(ctx context.Context, command string, m vici.Message) (vici.
 }
 
 func (d daemon) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("no answer within %v", d.timeout))
+	return context.WithTimeoutCause(ctx, d.timeout, silence(d.timeout))
 }
+
+// silence is the error of a daemon that took a command and did not answer for so
+// long.
+type silence time.Duration
+
+// Error says for how long.
+func (s silence) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(s)) }
 
 func (d daemon) version(ctx context.Context) (version, error) {
 	m, err := d.call(ctx, "version", nil)

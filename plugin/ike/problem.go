@@ -8,6 +8,10 @@ import "fmt"
 const (
 	// CodeDown: the IKE daemon does not answer on its socket.
 	CodeDown = "IKE_DOWN"
+	// CodeStuck: the IKE daemon is there and does not answer. strongSwan repeats a
+	// request that the kernel refuses with EBUSY without end, and holds what its
+	// other threads need (netlink_send in kernel_netlink_shared.c).
+	CodeStuck = "IKE_STUCK"
 	// CodeOld: the IKE daemon cannot have packet offload (strongSwan before 5.9.10).
 	CodeOld = "IKE_OLD"
 	// CodeRefused: the IKE daemon does not take a configuration, key or certificate.

@@ -4,6 +4,7 @@ package ike
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -175,7 +176,10 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 // lose notes that the daemon does not answer.
 func (r *Runner) lose(err error) {
 	why, ok := err.(*Problem)
-	if !ok {
+	if _, silent := errors.AsType[silence](err); silent {
+		why = problem(CodeStuck, "%v: it tries again for ever what the kernel refuses with EBUSY, and answers nobody meanwhile: a NIC that takes no SA while flows are in it, "+
+			"or none any more, does that; what stands goes on", err)
+	} else if !ok {
 		why = problem(CodeDown, "talk to the IKE daemon at %s: %v: is strongSwan (charon-systemd) running?", r.cfg.Socket, err)
 	}
 	for _, p := range r.peers {
