@@ -31,6 +31,9 @@ type Config struct {
 	Credentials Credentials
 	Saved       Store // may be nil: the next boot then knows nothing of this one
 	Gate        Gate
+	// Prober sends what shows a peer that this host has its keys. May be nil: then
+	// only traffic shows it.
+	Prober Prober
 	// Rivals names others who do the same work on this host. May be nil.
 	Rivals func() []Problem
 	// Released is called once ovs-vswitchd knows that it may offload, so that it
@@ -89,6 +92,7 @@ type Daemon struct {
 	asked    map[xfrm.SAID]bool  // outbound SAs for which new keys were asked for
 	audit    audit               // of rounds only
 	idle     map[place]time.Time // since when blocks of pairs are not wanted
+	rot      rotations
 }
 
 // New returns a Daemon. Nothing happens until Run.
@@ -98,6 +102,7 @@ func New(cfg Config) *Daemon {
 	}
 	d := &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
 		hold:  holding{safe: map[string]bool{}},
+		rot:   newRotations(),
 		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
 		pairs: map[Pair]trouble{}, unwanted: map[xfrm.SAID]time.Time{}, told: map[string]string{}, cards: map[cardName]*card{}, last: Status{State: Waiting, Version: cfg.Version,
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardStatus{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
@@ -199,6 +204,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	d.purge(s) // now that everything stands: flows come into hardware by it
 	d.protect(s)
 	d.publish(ctx, s)
+	d.probePeers(ctx, s)
 	if again := d.wait(s, changed && len(s.plan.Steps) > 0); !shown {
 		return again
 	}
@@ -408,6 +414,9 @@ func (d *Daemon) wait(s *scene, unfinished bool) time.Duration {
 	}
 	for _, t := range d.unwanted {
 		earlier(t.Add(d.cfg.RetireAfter))
+	}
+	for _, t := range d.rot.tries {
+		earlier(t.next)
 	}
 	if d.streak >= settleLimit {
 		earlier(now.Add(backoffFirst))

@@ -60,7 +60,7 @@ func (p *planner) send() {
 		p.addSA(Send, s.pi, s.out)
 	}
 	for _, s := range p.sends {
-		p.ensure(Send, s.pi.Pair, allow(s.pi, s.out, xfrm.Out), false)
+		p.turn(s)
 	}
 }
 

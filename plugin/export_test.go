@@ -42,3 +42,6 @@ type Audit = audit
 
 // Look returns what SAs refused since the last look.
 func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
+
+// CodeOf returns the code that an operator is told of an error.
+func CodeOf(err error) string { return problemOf(err).Code }

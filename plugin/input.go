@@ -56,6 +56,8 @@ type Input struct {
 	// outbound keys were installed once already.
 	Installed func(xfrm.SAID) (*xfrm.SA, bool)
 	Spent     func(xfrm.Fingerprint) bool
+	// Carried holds the pairs that are encrypted now, whatever by, with their PF.
+	Carried map[Pair]int
 	// NoPriority holds the PFs that have shown to have no policy priorities.
 	NoPriority map[int]bool
 	// Guarded holds the VTEPs that have a guard now, with its PF (0: in the

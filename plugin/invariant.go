@@ -43,6 +43,7 @@ type model struct {
 	kept     map[VTEP]bool
 	pairs    map[Pair]*PairIntent
 	users    map[uint32]Pair // reqid to the pair whose outbound policy uses it
+	probers  map[lane]place  // what sends probes
 	reserved map[xfrm.Fingerprint]bool
 	sent     map[xfrm.Fingerprint]bool
 	phase    Phase
@@ -52,7 +53,7 @@ type model struct {
 
 func newModel(in Intent, ob Observed, plan Plan) *model {
 	m := &model{view: newView(&ob), in: in, ob: ob, stuck: plan.Stuck, kept: plan.Kept, open: ob.GateOpen && ob.Holding == "", flows: maps.Clone(ob.Flows),
-		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: users(ob.Policies),
+		pairs: make(map[Pair]*PairIntent, len(in.Pairs)), users: users(ob.Policies), probers: probers(ob.Policies),
 		reserved: map[xfrm.Fingerprint]bool{}, sent: map[xfrm.Fingerprint]bool{}}
 	for i := range in.Pairs {
 		m.pairs[in.Pairs[i].Pair] = &in.Pairs[i]
@@ -95,6 +96,9 @@ func (m *model) take(i int, s *Step) *Violation {
 	case xfrm.AddSA:
 		return m.addSA(s, bad)
 	case xfrm.DeleteSA:
+		if m.probes(s.Op.SA) {
+			return bad("I2", "probes of %s would go out in clear text", s.Pair)
+		}
 		return m.dropped(s.Op.SA.Offload.Ifindex, m.users[s.Op.SA.Reqid], bad, func() { m.dropSA(s.Op.SA.ID()) })
 	case xfrm.DeletePolicy:
 		if v, is := vtepOf(s.Op.Policy); is {
@@ -257,6 +261,9 @@ func (m *model) abandons(p *xfrm.Policy) int {
 
 // putChecked applies an added or replaced policy: I1, I2 and I3.
 func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
+	if pair, is := probedBy(p); is {
+		return m.putProbing(pair, p, bad)
+	}
 	if v := m.first(p.Offload.Ifindex, p.Dir, bad); v != nil {
 		return v
 	}
@@ -265,6 +272,9 @@ func (m *model) putChecked(p *xfrm.Policy, bad complain) *Violation {
 	if is && p.Action == xfrm.Allow && p.Tmpl != nil && pi != nil {
 		if _, can := m.sas[xfrm.SAID{Dst: pair.Local, SPI: pi.Keys.InSPI}]; !can {
 			return bad("I3", "%s is let out before this host can receive", pair)
+		}
+		if m.hasty(pi, p) {
+			return bad("I3", "%s turns to keys that nothing shows its peer to have", pair)
 		}
 	}
 	if pf := m.abandons(p); pf != 0 {

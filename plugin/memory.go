@@ -21,6 +21,8 @@ func (d *Daemon) memory(s *scene) {
 	d.recall(s, kept)
 	d.refused(s)
 	d.backedOff(s)
+	d.rot.listen(ob.SAs, d.cfg.Now())
+	ob.Pushed = d.rot.turns(d.cfg.Now())
 	d.unwantedSAs(s)
 	d.idleBlocks(s)
 }
@@ -46,7 +48,7 @@ func (d *Daemon) backedOff(s *scene) {
 // unwantedSAs notes how long SAs stand that nobody wants. The caller holds mu.
 func (d *Daemon) unwantedSAs(s *scene) {
 	now, ob := d.cfg.Now(), &s.observed
-	wanted, kept, seen := wantedSAs(s.intent), keptEnds(s), map[xfrm.SAID]time.Time{}
+	wanted, kept, seen, drains := wantedSAs(s.intent), keptEnds(s), map[xfrm.SAID]time.Time{}, d.drains(s)
 	ob.UnwantedFor = map[xfrm.SAID]time.Duration{}
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
@@ -60,23 +62,20 @@ func (d *Daemon) unwantedSAs(s *scene) {
 		if !is {
 			since = now
 		}
-		seen[sa.ID()], ob.UnwantedFor[sa.ID()] = since, now.Sub(since)
+		seen[sa.ID()], ob.UnwantedFor[sa.ID()] = drains.since(sa, since, now, ob.RetireAfter)
 	}
 	d.unwanted = seen
 }
 
 // keptEnds returns the addresses between which SAs stay, wanted or not. Those of
 // a blocked pair do nothing without a policy, and if they went the pair would need
-// new keys once its trouble is over; the old ones of a pair are in use until its
-// new inbound SA stands, or the one that IKE makes.
+// new keys once its trouble is over; the old ones of a pair are in use until it
+// has turned to its new ones, or until those that IKE makes are there.
 func keptEnds(s *scene) map[ends]bool {
-	stands, kept, carriers := map[xfrm.SAID]bool{}, map[ends]bool{}, s.observed.carriers()
-	for i := range s.observed.SAs {
-		stands[s.observed.SAs[i].ID()] = true
-	}
+	kept, carriers := map[ends]bool{}, s.observed.carriers()
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		if rx, _ := pi.ids(); pi.Want == Blocked || pi.Want == Encrypt && !stands[rx] || pi.Want == Negotiate && carriers[stream{pi.Pair, xfrm.In}] == nil {
+		if s.now.keeps(pi, s.observed.Pushed) || pi.Want == Negotiate && carriers[stream{pi.Pair, xfrm.In}] == nil {
 			kept[ends{pi.Local, pi.Remote}], kept[ends{pi.Remote, pi.Local}] = true, true
 		}
 	}

@@ -158,7 +158,7 @@ func (v *view) tablesHeld(pf int) bool {
 // Inbound, an allow policy is in place only where the NIC looks after decryption.
 func (p *planner) serves(pi *PairIntent, d xfrm.Dir) bool {
 	own, is := p.now.policies[place{d, pi.selector(d)}]
-	if !is || pi.Want != Encrypt || own.Action != xfrm.Allow || own.Tmpl == nil || own.Offload.Ifindex != pi.PF {
+	if !is || pi.Want != Encrypt && pi.Want != Standing || own.Action != xfrm.Allow || own.Tmpl == nil || own.Offload.Ifindex != pi.PF {
 		return false
 	}
 	if d == xfrm.In {

@@ -61,6 +61,9 @@ type Observed struct {
 	RetireAfter time.Duration
 	// IdleFor says the same of the blocks of pairs in NICs without priorities.
 	IdleFor map[place]time.Duration
+	// Pushed holds the key sets that the operator turns pairs to without a proof that
+	// the peer has them.
+	Pushed map[Pair]string
 	// Spent holds outbound keys that were installed once.
 	Spent func(xfrm.Fingerprint) bool
 }

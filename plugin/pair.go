@@ -80,9 +80,10 @@ func anyOf(a netip.Addr) netip.Prefix {
 // Our priority band. A policy whose priority lies in it is ours, and no other
 // is (I5). The band is below everything that IKE daemons use (strongSwan stays
 // under 400000) and below U32_MAX, which mlx5 refuses. Each distinct priority
-// costs a flow table in the NIC, so there are only three.
+// costs a flow table in the NIC, so there are only four.
 const (
 	bandFirst     = 0x6f760000
+	PriorityProbe = bandFirst + 0x08 // probes of a pair that changes its keys
 	PriorityAllow = bandFirst + 0x10 // a pair's own allow policy
 	PriorityClear = bandFirst + 0x20 // bypass: clear text by the operator's wish
 	PriorityGuard = bandFirst + 0xff00

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/ovsdb"
@@ -23,10 +24,11 @@ const (
 	Blocked        // asked for IPsec, but cannot have it
 	Clear          // no port of the pair asks for IPsec
 	Negotiate      // an IKE daemon encrypts it, above the guard
+	Standing       // its new keys cannot be used: it goes on with those that stand
 )
 
 // encrypts tells whether a pair's traffic is to be encrypted.
-func (w Want) encrypts() bool { return w == Encrypt || w == Negotiate }
+func (w Want) encrypts() bool { return w == Encrypt || w == Negotiate || w == Standing }
 
 // PairIntent is what one pair is to get, and why.
 type PairIntent struct {
@@ -154,6 +156,8 @@ func (b *builder) secure(p Pair, g *group) {
 		}
 	}
 	switch {
+	case pi.Problem != nil && b.goesOn(&pi):
+		pi.Want = Standing
 	case pi.Problem != nil:
 	case pi.IKE != nil:
 		pi.Want = Negotiate
@@ -162,6 +166,12 @@ func (b *builder) secure(p Pair, g *group) {
 	}
 	pi.NoPriority = b.out.Unguarded[pi.PF]
 	b.out.Pairs = append(b.out.Pairs, pi)
+}
+
+// goesOn tells whether a pair is encrypted and only its key set cannot be used.
+func (b *builder) goesOn(pi *PairIntent) bool {
+	pf, is := b.Carried[pi.Pair]
+	return is && pf == pi.PF && strings.HasPrefix(pi.Problem.Code, "KEY_")
 }
 
 // lead returns the port whose options the pair follows: the valid one whose

@@ -25,7 +25,7 @@ func park(in *Intent) {
 // unload takes everything of ours out of the NICs of a parked host: SAs first,
 // guards last, each of which goes on standing in the host's stack.
 func (p *planner) unload() {
-	before := users(p.ob.Policies)
+	before := senders(p.ob.Policies)
 	for i := range p.ob.SAs {
 		if s := &p.ob.SAs[i]; s.Offload.Ifindex != 0 {
 			p.dropSA(before, s)

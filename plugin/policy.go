@@ -49,13 +49,14 @@ func samePolicy(a, b *xfrm.Policy) bool {
 	return *a.Tmpl == *b.Tmpl
 }
 
-// pairOf returns the pair that a policy of ours is for, and false for a guard.
+// pairOf returns the pair that a policy of ours is for, and false for a guard and for
+// what sends probes.
 func pairOf(p *xfrm.Policy) (Pair, bool) {
 	l, r := p.Sel.Src, p.Sel.Dst
 	if p.Dir == xfrm.In {
 		l, r = r, l
 	}
-	if l.Bits() == 0 || r.Bits() == 0 {
+	if l.Bits() == 0 || r.Bits() == 0 || p.Sel.SrcPort != 0 {
 		return Pair{}, false
 	}
 	return Pair{Local: l.Addr(), Remote: r.Addr(), Port: p.Sel.DstPort}, true

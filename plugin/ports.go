@@ -94,6 +94,13 @@ type Flows interface {
 	Tunnels(ctx context.Context, ifindexes []int) ([]tc.TunnelRule, error)
 }
 
+// Prober sends probes.
+type Prober interface {
+	// Probe sends a datagram from the pair's local address and ProbePort to its
+	// remote address and port that no tunnel takes for its own, and does not wait.
+	Probe(ctx context.Context, p Pair) error
+}
+
 // Keys is the store of one-shot key sets.
 type Keys interface {
 	// Lookup returns what may be known of a set. Its error is a *Problem when

@@ -5,6 +5,7 @@ package plugin_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -21,13 +22,16 @@ type rig struct {
 	cfg plugin.Config
 	d   *plugin.Daemon
 	w   *watcher // nil: nobody watches
+
+	peers  map[string]bool      // ports whose peer sends a packet before each round, by the set that they name
+	probed func(f fakenic.Fate) // takes what the daemon's probes come to; may be nil
 }
 
 // newRig returns a hypervisor without NICs and a daemon that has not looked yet.
 func newRig() *rig {
 	h := fakehost.New()
 	r := &rig{Host: h, cfg: h.Config()}
-	r.cfg.Saved = &shelf{}
+	r.cfg.Saved, r.cfg.Prober, r.peers = &shelf{}, prober{r}, map[string]bool{}
 	r.restart()
 	return r
 }
@@ -70,11 +74,29 @@ func (r *rig) round() (again time.Duration) {
 			panic(c)
 		}
 	}()
+	for name := range r.peers {
+		_ = cmdReceive(r, []string{name, "esp"}, io.Discard) // nothing comes of it where the port cannot receive
+	}
 	if r.w != nil {
 		r.w.start()
 		defer r.w.stop()
 	}
 	return r.d.Round(context.Background())
+}
+
+// prober sends probes by the host's stack. Clear text is a breach.
+type prober struct{ r *rig }
+
+// Probe implements plugin.Prober.
+func (p prober) Probe(_ context.Context, pair plugin.Pair) error {
+	f := p.r.SendFrame(fakenic.Frame{Src: pair.Local, Dst: pair.Remote, SrcPort: plugin.ProbePort, DstPort: pair.Port})
+	if f.Way == fakenic.Clear && p.r.w != nil {
+		p.r.w.breaches = append(p.r.w.breaches, fmt.Sprintf("a probe of %s in clear text", pair))
+	}
+	if p.r.probed != nil {
+		p.r.probed(f)
+	}
+	return nil
 }
 
 // statusText returns what the last round left, in words.

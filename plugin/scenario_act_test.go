@@ -422,6 +422,32 @@ func cmdFault(r *rig, args []string, _ io.Writer) error {
 	return nil
 }
 
+// peer PORT… gives the peer of each port the set that the port names: from now on it
+// sends a packet by it before each round. peer -gone PORT… ends that.
+func cmdPeer(r *rig, args []string, _ io.Writer) error {
+	for _, name := range args {
+		r.peers[name] = args[0] != "-gone"
+	}
+	for name, is := range r.peers {
+		if !is {
+			delete(r.peers, name)
+		}
+	}
+	return nil
+}
+
+// rotate PORT has the operator turn a pair to the set that its port names.
+func cmdRotate(r *rig, args []string, _ io.Writer) error {
+	snap, _ := r.OVS.Current()
+	for _, t := range snap.Tunnels {
+		if t.Name == args[0] {
+			_, err := r.d.Rotate(context.Background(), t.Name, t.Keys, true)
+			return errors.Join(err, r.settle())
+		}
+	}
+	return fmt.Errorf("no port %s", args[0])
+}
+
 // traffic PORT N [in|clear-in] sends N packets of a VM, or has the NIC receive
 // N of the peer, encrypted or in clear text.
 func cmdTraffic(r *rig, args []string, _ io.Writer) error {

@@ -79,6 +79,9 @@ func printStatus(out io.Writer, s plugin.Status) {
 		if p.Problem != nil {
 			fmt.Fprintf(out, "  %s: %s\n", p.Problem.Code, p.Problem.Text)
 		}
+		if x := p.Rotation; x != nil {
+			fmt.Fprintf(out, "  rotation %s to %s: %s\n", x.Stage, x.Keys, x.WaitsFor)
+		}
 		if l := p.Leak; l != nil {
 			fmt.Fprintf(out, "  leaked out %d, exposed %d, in %d\n", l.Out, l.Exposed, l.In)
 		}

@@ -40,7 +40,7 @@ func commands() map[string]command {
 		"send": cmdSend, "receive": cmdReceive, "nic": cmdNIC, "kernel": cmdKernel,
 		"lose": cmdLose, "restart": cmdRestart, "reboot": cmdReboot, "pass": cmdPass, "clock": cmdClock, "settled": cmdSettled, "fault": cmdFault,
 		"repair": cmdRepair, "park": cmdPark, "unpark": cmdUnpark, "alarm": cmdAlarm, "ike": cmdIKE,
-		"traffic": cmdTraffic, "shadow": cmdShadow, "audit": cmdAudit,
+		"peer": cmdPeer, "rotate": cmdRotate, "traffic": cmdTraffic, "shadow": cmdShadow, "audit": cmdAudit,
 	}
 }
 

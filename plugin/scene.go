@@ -23,7 +23,8 @@ type scene struct {
 	intent   Intent
 	observed Observed
 	plan     Plan
-	read     Span // when states and policies were read
+	now      *view // of observed
+	read     Span  // when states and policies were read
 	ike      ike.State
 	notes    []Problem // on the host
 }
@@ -74,7 +75,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: auths,
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
+		Spent:     d.cfg.Ledger.Used, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 	})
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
@@ -110,6 +111,7 @@ func (d *Daemon) current() Settings {
 // kernelState reads states and policies and keeps ours.
 func (d *Daemon) kernelState(ctx context.Context, s *scene) (err error) {
 	s.observed, err = readKernel(ctx, d.cfg.Kernel, &s.snapshot)
+	s.now = newView(&s.observed)
 	return err
 }
 
@@ -219,10 +221,9 @@ func (d *Daemon) lookup(snap ovsdb.Snapshot) map[string]KeyResult {
 // elsewhere the answer has no bearing on the plan.
 func (d *Daemon) flows(ctx context.Context, s *scene) error {
 	s.observed.Flows, s.observed.OnPF = map[int]int{}, map[int]int{}
-	now := newView(&s.observed)
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
-		r, f := now.refs[pf.Ifindex], s.observed.Foreign[pf.Ifindex]
+		r, f := s.now.refs[pf.Ifindex], s.observed.Foreign[pf.Ifindex]
 		stands := r.TX+f.TX > 0 && r.RX+f.RX > 0
 		if stands && !s.intent.Parked && s.observed.Holding == "" && !s.observed.Remake[pf.Ifindex] && !s.observed.Strict[pf.Ifindex] {
 			continue

@@ -112,6 +112,8 @@ type PairStatus struct {
 	IKE    *IKEStatus  `json:"ike,omitempty"`    // when an IKE daemon keys the pair
 	Notes  []Problem   `json:"notes,omitempty"`  // what is weak, or will be wrong soon
 	Leak   *LeakStatus `json:"leak,omitempty"`
+
+	Rotation *RotationStatus `json:"rotation,omitempty"` // while it changes its keys
 }
 
 // IKEStatus tells how an IKE daemon keys a pair.

@@ -89,6 +89,8 @@ type statusMaker struct {
 	ike   map[stream]*xfrm.SA // SAs that IKE made
 
 	hostErr error
+
+	older map[ends][]*xfrm.SA // inbound SAs that nobody wants; made when first asked for
 }
 
 func (b *statusMaker) host() HostStatus {
@@ -205,6 +207,7 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	}
 	if p.State == StateEncrypted {
 		p.Path = b.path(pi)
+		p.Rotation = b.rotation(pi)
 	}
 	return p
 }

@@ -78,7 +78,30 @@ func newWire(t *rapid.T) *wire {
 		r.watch()
 		w[i] = r
 	}
+	w.join()
 	return w
+}
+
+// join lets each host's probes come to the other one.
+func (w *wire) join() {
+	for i, r := range w {
+		r.probed = func(f fakenic.Fate) { w.deliver(i, f) }
+	}
+}
+
+// deliver takes what host i sent to the other one, and returns what becomes of it.
+func (w *wire) deliver(i int, f fakenic.Fate) fakenic.Fate {
+	k := f.Frame
+	if f.Way != fakenic.Crypted {
+		return f
+	}
+	sas, _ := w[i].SAs(context.Background())
+	for j := range sas {
+		if sas[j].Dir == xfrm.Out && sas[j].SPI == f.SPI && sas[j].Dst == k.Dst {
+			k.ESP = &fakenic.ESP{SPI: f.SPI, Key: sas[j].KeyPrint}
+		}
+	}
+	return w[1-i].PF("pf0").Receive(k)
 }
 
 func (w *wire) host(t *rapid.T) *rig { return w[rapid.IntRange(0, 1).Draw(t, "host")] }
@@ -252,6 +275,7 @@ func (w *wire) agree(t *rapid.T) {
 	for range 2 {
 		for i := range w {
 			w.repair(t, i)
+			w.talk()
 		}
 	}
 	w.check(t)
@@ -260,6 +284,15 @@ func (w *wire) agree(t *rapid.T) {
 			if err := w.carries(name, i); w.asks(name) && err != nil {
 				t.Fatalf("%s, hv%d to hv%d: %v\n%s", name, i+1, 2-i, err, w.text())
 			}
+		}
+	}
+}
+
+// talk sends a packet each way by every tunnel that asks for IPsec.
+func (w *wire) talk() {
+	for i, r := range w {
+		for _, p := range r.securePairs() {
+			w.deliver(i, r.SendHost(fakenic.Tunnel{Src: p.Local, Dst: p.Remote, Port: p.Port}))
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (w *watcher) stop() {
 	w.r.Faults.Hold(true)
 	w.judge("the round")
 	for _, p := range w.r.d.Last().Pairs {
-		w.spent = w.spent || p.State == "blocked" && p.Problem != nil && p.Problem.Code == "KEY_USED"
+		w.spent = w.spent || p.Problem != nil && p.Problem.Code == "KEY_USED"
 	}
 }
 

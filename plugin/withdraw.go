@@ -10,6 +10,7 @@ import (
 // of pairs that want encryption now, policies of pairs that must be blocked,
 // and policies whose SA is missing.
 func (p *planner) block() {
+	p.blockProbes()
 	for i := range p.ob.Policies {
 		pol := &p.ob.Policies[i]
 		if pol.Action != xfrm.Allow {
@@ -80,13 +81,14 @@ func (p *planner) retire() {
 			p.remove(Retire, pair, pol)
 		}
 	}
+	p.retireProbes()
 	p.retirePairwise()
 	p.retireSAs()
 }
 
 // retireSAs takes away SAs that no policy uses any more.
 func (p *planner) retireSAs() {
-	wanted, before, after, changing := wantedSAs(p.in), users(p.ob.Policies), p.now.users(), p.changing()
+	wanted, before, after, changing := wantedSAs(p.in), senders(p.ob.Policies), p.now.users(), p.changing()
 	for i := range p.ob.SAs {
 		s := &p.ob.SAs[i]
 		if p.ob.negotiated(s) {
@@ -98,7 +100,7 @@ func (p *planner) retireSAs() {
 		if _, used := after[s.Reqid]; used && s.Dir == xfrm.Out {
 			continue
 		}
-		if wanted[s.ID()] || changing[ends{s.Src, s.Dst}] || !p.outlived(s) {
+		if wanted[s.ID()] || changing[ends{s.Src, s.Dst}] || !p.outlived(s) && !p.superseded(s, before) {
 			continue
 		}
 		p.dropSA(before, s)

@@ -107,6 +107,7 @@ func printPairs(w io.Writer, pairs []plugin.PairStatus) {
 	}
 	_ = t.Flush() // of a terminal or a pipe; the next write tells
 	for _, p := range pairs {
+		printRotation(w, p)
 		printLeak(w, p)
 		for _, n := range p.Notes {
 			fmt.Fprintf(w, "\nnote on %s > %s udp %d: %s [%s]\n", p.Local, p.Remote, p.Port, n.Text, n.Code)
@@ -120,6 +121,22 @@ func keysOf(p plugin.PairStatus) string {
 		return "IKE " + p.IKE.Auth
 	}
 	return cmp.Or(p.Keys, "-")
+}
+
+// printRotation says how far a pair has come with a change of keys.
+func printRotation(w io.Writer, p plugin.PairStatus) {
+	if r := p.Rotation; r != nil {
+		fmt.Fprintf(w, "\nchange of keys of %s > %s udp %d: %s\n", p.Local, p.Remote, p.Port, rotationLine(r))
+	}
+}
+
+// rotationLine says the same without the pair.
+func rotationLine(r *plugin.RotationStatus) string {
+	line := r.Stage + ", to " + r.Keys
+	if r.WaitsFor != "" {
+		line += "; waits for " + r.WaitsFor
+	}
+	return line
 }
 
 // printLeak says what leaked of a pair since the daemon started.

@@ -65,7 +65,8 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 	h.config = withFaultPoints(plugin.Config{
 		Database: h.watch, Kernel: h.xfrm, NIC: nic, Flows: tc.Scanner{},
 		Keys: newKeyStore(cfg.KeysDir, h.watch), Credentials: h.credentials, Ledger: ledger, Saved: saved.Dir(cfg.StateDir), Rivals: h.rivals,
-		Gate: gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
+		Prober: prober{},
+		Gate:   gate{Vswitchd: h.vswitchd()}, Released: h.released, Beside: func(f func()) { go f() },
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})

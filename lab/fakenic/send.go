@@ -74,6 +74,13 @@ func (h *Host) SendHost(t Tunnel) Fate {
 	return h.sendHost(t.Frame())
 }
 
+// SendFrame sends a frame of the host itself.
+func (h *Host) SendFrame(f Frame) Fate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sendHost(f)
+}
+
 // sendHost looks at the policy database first; what passes goes to the device,
 // and a NIC looks for itself.
 func (h *Host) sendHost(f Frame) Fate {
