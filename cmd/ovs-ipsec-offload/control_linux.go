@@ -20,7 +20,8 @@ import (
 
 // controlSocket is the name of the daemon's socket in its run directory. It
 // speaks HTTP, with JSON in its answers: GET /v1/status, GET /v1/plan[?repair=1],
-// and POST /v1/repair, /v1/park and /v1/unpark, which wait for what they ask for.
+// POST /v1/repair, /v1/park and /v1/unpark, which wait for what they ask for, and
+// POST /v1/rotate?port=PORT&keys=NAME[&now=1].
 const controlSocket = "ctl.sock"
 
 // listen makes the control socket, open to its owner only. The instance lock is
@@ -62,6 +63,7 @@ type controlled interface {
 type operated interface {
 	Repair() plugin.Round
 	Park(parked bool) plugin.Round
+	Rotate(ctx context.Context, port, keys string, now bool) (plugin.Rotation, error)
 	Await(ctx context.Context, from plugin.Round, is func(plugin.Status) bool) (plugin.Status, bool)
 }
 
@@ -98,6 +100,11 @@ func serveControl(ctx context.Context, l net.Listener, d controlled, mark parkMa
 			return
 		}
 		answer(w, await(r.Context(), d, d.Park(false), whole), nil)
+	})
+	mux.HandleFunc("POST /v1/rotate", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		rot, err := d.Rotate(r.Context(), q.Get("port"), q.Get("keys"), q.Get("now") != "")
+		answer(w, rot, err)
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })

@@ -33,6 +33,10 @@ func (d daemonSays) Preview(context.Context, bool) ([]string, []plugin.Problem, 
 
 func (d daemonSays) Repair() plugin.Round { return 1 }
 
+func (d daemonSays) Rotate(_ context.Context, port, _ string, _ bool) (plugin.Rotation, error) {
+	return plugin.Rotation{Ports: []string{port}}, d.err
+}
+
 func (d daemonSays) Park(bool) plugin.Round { return 1 }
 
 func (d daemonSays) Await(_ context.Context, _ plugin.Round, is func(plugin.Status) bool) (plugin.Status, bool) {

@@ -20,6 +20,7 @@ const (
 	exitUnreachable = 3
 	exitUnsupported = 4
 	exitFlowsFirst  = 5
+	exitWaits       = 6
 )
 
 // exitError is an error with the exit code it leads to.

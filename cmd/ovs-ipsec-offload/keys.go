@@ -19,11 +19,11 @@ import (
 func newKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Make one-shot key sets",
+		Short: "Make one-shot key sets, and change to them",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeysNew())
+	cmd.AddCommand(newKeysNew(), newKeysRotate())
 	return cmd
 }
 

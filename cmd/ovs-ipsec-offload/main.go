@@ -48,7 +48,8 @@ Exit codes:
   2  wrong use: unknown command, flag or setting, or a value that is not allowed
   3  not reachable or no permission
   4  this host is not supported
-  5  guard: flows were offloaded before its guards stood`,
+  5  guard: flows were offloaded before its guards stood
+  6  keys rotate: it waits still, for the peer`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
