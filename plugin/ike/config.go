@@ -62,8 +62,8 @@ type Options struct {
 	TakeOver time.Duration
 	// Spread is how far the first attempts are spread in time. Default 100 ms.
 	Spread time.Duration
-	// RetryMin and RetryMax bound the time between two attempts, for a Conn and
-	// for the daemon's socket. Defaults 1 s and 30 s.
+	// RetryMin and RetryMax bound the time between two attempts at a Conn.
+	// Defaults 1 s and 30 s.
 	RetryMin, RetryMax time.Duration
 	// Attempt is how long an attempt may take before it counts as failed.
 	// Default 15 s: charon sends its request at 0, 4 and 11 s, and then less and

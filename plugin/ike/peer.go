@@ -226,8 +226,7 @@ func (p *peer) forget(l look) {
 	})
 }
 
-// liveOf returns the IKE SAs that may stay, the one to keep first. Both ends
-// come to the same one, but for ages that are nearly equal.
+// liveOf returns the IKE SAs that may stay, the one to keep first.
 func (p *peer) liveOf(sas []sa) []sa {
 	var live []sa
 	for _, s := range sas {
@@ -235,23 +234,28 @@ func (p *peer) liveOf(sas []sa) []sa {
 			live = append(live, s)
 		}
 	}
-	slices.SortFunc(live, p.better)
+	slices.SortStableFunc(live, p.better)
 	return live
 }
 
-func (p *peer) better(a, b sa) int {
+// apart tells whether both ends see alike which of two IKE SAs is the newer one.
+// They do if one end began both: it would not have begun the second if it still
+// had the first.
+func apart(a, b sa) bool {
 	age := a.Established - b.Established
+	return a.Initiator == b.Initiator || age > together || age < -together
+}
+
+// better orders IKE SAs: the newer first, and of two that both ends began at the
+// same time the one of the end that leads.
+func (p *peer) better(a, b sa) int {
 	switch {
-	case a.complete() != b.complete():
-		return order(a.complete())
-	case age < -together || age > together:
-		return order(age < 0)
-	case a.Initiator != b.Initiator:
+	case !apart(a, b):
 		return order(a.Initiator == p.conn.Lead)
-	case a.SPI != b.SPI:
-		return order(a.SPI < b.SPI)
+	case a.Established != b.Established:
+		return order(a.Established < b.Established)
 	}
-	return 0
+	return order(a.ID > b.ID)
 }
 
 func order(first bool) int {
@@ -350,18 +354,18 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 	p.single(l, stay, do)
 }
 
-// trim ends the IKE SAs of a pair that are too many. One end does so: for those
-// of the same age the one that leads, for the others any, and either if nobody
-// has done it for long.
+// trim ends the IKE SAs of a pair that are too many. Of two that both ends began
+// at the same time the end that leads ends one, for any others both ends may, and
+// for all if nobody has done it for long.
 func (p *peer) trim(l look, stay sa, others []sa, do *plan) {
 	if p.twins.IsZero() {
 		p.twins = l.now
 	}
 	waited := l.now.Sub(p.twins) >= l.o.TakeOver
 	for _, s := range others {
-		apart := s.Established-stay.Established > together
-		settled := stay.complete() || !apart || l.now.Sub(p.twins) >= settle
-		if waited || settled && (p.conn.Lead || apart) {
+		sure := apart(s, stay)
+		settled := stay.complete() || !sure || l.now.Sub(p.twins) >= settle
+		if waited || settled && (p.conn.Lead || sure) {
 			do.add(doTerminate, "", s.ID, "there is another one")
 		}
 	}

@@ -13,6 +13,10 @@ import (
 	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
+// redialMin and redialMax bound the time between two attempts to connect to the
+// daemon. To be refused costs next to nothing, and tunnels wait for it.
+const redialMin, redialMax = 100 * time.Millisecond, time.Second
+
 // Runner keeps the IKE daemon at the wanted set. Run does the work; the other
 // methods may be called from any goroutine.
 type Runner struct {
@@ -100,8 +104,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		if r.cfg.Now().Sub(began) > r.cfg.Options.RetryMax {
 			attempt = 0 // it worked for a while
 		}
-		o := r.cfg.Options
-		r.cfg.Pause(ctx, backoff(attempt, o.RetryMin/4, o.RetryMax/6, r.cfg.Jitter()))
+		r.cfg.Pause(ctx, backoff(attempt, redialMin, redialMax, r.cfg.Jitter()))
 	}
 	return ctx.Err()
 }
