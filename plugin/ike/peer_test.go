@@ -192,14 +192,15 @@ func TestStep(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPeer(testConn(!tt.follows), day, Options{}.withDefaults(), 0)
+			o := Options{TakeOver: 15 * s}.withDefaults()
+			p := newPeer(testConn(!tt.follows), day, o, 0)
 			p.hasLoaded()
 			for i, m := range tt.story {
 				if m.change != nil {
 					m.change(p)
 				}
 				now := day.Add(m.at)
-				do := p.step(look{now: now, sas: m.sas, slot: !m.noSlot, jitter: 1, o: Options{}.withDefaults()})
+				do := p.step(look{now: now, sas: m.sas, slot: !m.noSlot, jitter: 1, o: o})
 				if diff := cmp.Diff(m.want, tellPlan(p, do, now)); diff != "" {
 					t.Fatalf("moment %d (-want +got):\n%s", i, diff)
 				}
