@@ -98,6 +98,13 @@ func negotiatedSA(s *xfrm.SA, ports map[uint16]bool) (Pair, bool) {
 	return Pair{}, false
 }
 
+// lacksSA tells whether an IKE daemon made p and none of sas is for it.
+func lacksSA(p *xfrm.Policy, sas []xfrm.SA) bool {
+	return negotiatedPolicy(p) && !slices.ContainsFunc(sas, func(s xfrm.SA) bool {
+		return s.Reqid == p.Tmpl.Reqid && s.Dir == p.Dir
+	})
+}
+
 // overlayPorts returns the UDP ports that tunnels or policies of ours name.
 func overlayPorts(snap *ovsdb.Snapshot, ps []xfrm.Policy) map[uint16]bool {
 	ports := map[uint16]bool{}

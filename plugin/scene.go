@@ -125,6 +125,12 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 	if err != nil {
 		return Observed{}, fmt.Errorf("read policies: %w", err)
 	}
+	if slices.ContainsFunc(policies, func(p xfrm.Policy) bool { return lacksSA(&p, sas) }) {
+		// The IKE daemon may have made both in between. It makes SAs first.
+		if sas, err = k.SAs(ctx); err != nil {
+			return Observed{}, fmt.Errorf("read SAs once more: %w", err)
+		}
+	}
 	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}}
 	foreign := func(pf int, dir xfrm.Dir) {
 		if pf != 0 {
