@@ -52,7 +52,7 @@ func (r *Runner) Want(conns []Conn) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if maps.EqualFunc(r.wanted, set, Conn.Equal) {
+	if r.wanted != nil && maps.EqualFunc(r.wanted, set, Conn.Equal) {
 		return
 	}
 	r.wanted = set

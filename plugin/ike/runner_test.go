@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ike
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"ovs-ipsec-offload/plugin/ike/vici"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a Runner with its daemon, in a bubble of testing/synctest.
+type rig struct {
+	*testing.T
+	*fakeCharon
+	runner *Runner
+	log    *lockedBuffer
+	news   *atomic.Int32 // calls of Changed
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// inRig runs a story with a Runner that runs.
+func inRig(t *testing.T, o Options, story func(rig)) {
+	synctest.Test(t, func(t *testing.T) {
+		g := rig{T: t, fakeCharon: newFakeCharon(), log: &lockedBuffer{}, news: &atomic.Int32{}}
+		g.runner = New(Config{Dial: g.Dial, Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Changed: func() { g.news.Add(1) }, Jitter: func() float64 { return 0 }, Options: o})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- g.runner.Run(ctx) }()
+		story(g)
+		cancel()
+		if err := <-done; err != context.Canceled {
+			t.Errorf("Run ended with %v", err)
+		}
+		g.Stop()
+	})
+}
+
+// after returns the state when d has passed and all is quiet.
+func (g rig) after(d time.Duration) State {
+	time.Sleep(d)
+	synctest.Wait()
+	return g.runner.State()
+}
+
+func (g rig) phase(s State, conn, phase, code string) {
+	g.Helper()
+	c, got := s.Conns[conn], ""
+	if c.Problem != nil {
+		got = c.Problem.Code
+	}
+	if c.Phase != phase || got != code {
+		g.Errorf("%s is %q with problem %q, want %q with %q", conn, c.Phase, got, phase, code)
+	}
+}
+
+func (g rig) told(want ...string) {
+	g.Helper()
+	if diff := cmp.Diff(want, g.Commands()); diff != "" {
+		g.Errorf("commands (-want +got):\n%s", diff)
+	}
+}
+
+// peerConn returns the n-th Conn that this end leads.
+func peerConn(n int) Conn {
+	c := testConn(true)
+	c.Name = fmt.Sprintf("oio-%d", n)
+	c.Remote = netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
+	c.Auth.PSK = NewSecret(fmt.Appendf(nil, "swordfish-%d", n))
+	return c
+}
+
+func TestAddingOneTouchesNoOther(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.phase(g.after(time.Millisecond), "oio-1", Waiting, "")
+		g.Peers()
+		s := g.after(time.Millisecond)
+		g.phase(s, "oio-1", Up, "")
+		g.told("load-shared oio-1", "load-conn oio-1", "initiate oio-1-out")
+		if s.Daemon != "strongSwan 6.0.1" || s.Problem != nil {
+			g.Errorf("daemon %q, problem %v", s.Daemon, s.Problem)
+		}
+
+		g.runner.Want([]Conn{peerConn(2), peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		now := g.after(time.Millisecond)
+		g.phase(now, "oio-2", Up, "")
+		g.told("load-shared oio-2", "load-conn oio-2", "initiate oio-2-out")
+		if s.Conns["oio-1"].news(now.Conns["oio-1"]) {
+			g.Errorf("the first changed from %+v to %+v", s.Conns["oio-1"], now.Conns["oio-1"])
+		}
+
+		g.runner.Want([]Conn{peerConn(1), peerConn(2)})
+		g.after(time.Minute)
+		g.told()
+		g.Do(func() {
+			if want := map[string]string{"oio-1": "swordfish-1", "oio-2": "swordfish-2"}; !cmp.Equal(want, g.shared) {
+				g.Errorf("secrets %v", g.shared)
+			}
+		})
+	})
+}
+
+func TestWhatNobodyWantsGoes(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() {
+			for _, name := range []string{"oio-old", "somebody-else's"} {
+				g.conns[name], g.shared[name] = nil, "x"
+				g.sas = append(g.sas, &sa{Conn: name, ID: uint32(len(g.sas) + 1), State: "ESTABLISHED"})
+			}
+		})
+		g.after(time.Minute)
+		g.told() // nobody has said what is wanted
+		g.runner.Want(nil)
+		g.after(20 * time.Second)
+		g.told("unload-conn oio-old", "unload-shared oio-old", "terminate 1")
+		g.Do(func() {
+			if len(g.sas) != 1 || len(g.conns) != 1 || len(g.shared) != 1 {
+				g.Error("what is somebody else's went too")
+			}
+		})
+	})
+}
+
+func TestDaemonIsKilled(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.phase(g.after(time.Millisecond), "oio-1", Up, "")
+		g.Commands()
+		g.Stop()
+		s := g.after(time.Hour)
+		g.phase(s, "oio-1", Loading, "")
+		if s.Daemon != "" || s.Problem == nil || s.Problem.Code != CodeDown || len(s.Conns["oio-1"].Children) > 0 {
+			g.Errorf("state %+v", s)
+		}
+		g.Start()
+		g.phase(g.after(2*time.Second), "oio-1", Up, "")
+		g.told("load-shared oio-1", "load-conn oio-1", "initiate oio-1-out", "initiate oio-1-in")
+	})
+}
+
+func TestSomebodyElseUnloads(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.after(time.Millisecond)
+		g.Commands()
+		g.Do(func() { delete(g.shared, "oio-1") })
+		g.phase(g.after(20*time.Second), "oio-1", Up, "")
+		g.told("load-shared oio-1", "load-conn oio-1")
+	})
+}
+
+func TestDaemonDoesNotAnswer(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() { g.Mute = map[string]bool{"list-sas": true} })
+		g.runner.Want([]Conn{peerConn(1)})
+		if s := g.after(time.Minute); s.Problem == nil || s.Problem.Code != CodeStuck {
+			g.Errorf("problem %v, want %s", s.Problem, CodeStuck)
+		}
+		g.Do(func() { g.Mute = nil })
+		if s := g.after(10 * time.Second); s.Problem != nil {
+			g.Errorf("problem %v, want none", s.Problem)
+		}
+	})
+}
+
+func TestOldDaemon(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() { g.Version = "5.9.8" })
+		g.runner.Want([]Conn{peerConn(1)})
+		if s := g.after(10 * time.Second); s.Problem == nil || s.Problem.Code != CodeOld || !strings.Contains(s.Problem.Text, "5.9.10") {
+			g.Errorf("problem %v, want %s", s.Problem, CodeOld)
+		}
+		g.told()
+	})
+}
+
+func TestOneBadConnSpoilsNoOther(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		bad := func(command string, m vici.Message) string {
+			if command == "load-conn" && m[0].Name == "oio-1" {
+				return "parsing certificate failed"
+			}
+			return ""
+		}
+		g.Do(func() { g.Refuse = bad })
+		g.runner.Want([]Conn{peerConn(1), peerConn(2)})
+		g.after(time.Second / 4)
+		g.Peers()
+		s := g.after(time.Second / 4)
+		g.phase(s, "oio-1", Failed, CodeRefused)
+		g.phase(s, "oio-2", Up, "")
+		g.Do(func() { g.Refuse = nil })
+		g.after(40 * time.Second)
+		g.Peers()
+		g.phase(g.after(time.Second), "oio-1", Up, "")
+	})
+}
+
+func TestAtMostSoManyAtOnce(t *testing.T) {
+	inRig(t, Options{Parallel: 4}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		var cs []Conn
+		for n := range 20 {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		for done := 0; done < len(cs); {
+			g.after(time.Second / 2)
+			g.Do(func() {
+				held := slices.DeleteFunc(slices.Clone(g.sas), func(s *sa) bool { return s.State != "CONNECTING" })
+				if want := min(4, len(cs)-done); len(held) != want {
+					g.Fatalf("%d under way after %d were done, want %d", len(held), done, want)
+				}
+				for _, s := range held {
+					g.establish(s)
+				}
+				done += len(held)
+			})
+			g.Peers()
+		}
+		s := g.after(time.Second)
+		for _, c := range cs {
+			g.phase(s, c.Name, Up, "")
+		}
+	})
+}
+
+func TestReasonFromTheLog(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Second / 2)
+		g.Do(func() {
+			g.raise("log", vici.Message{vici.Text("ikesa-name", "oio-1"), vici.Text("msg", "received TS_UNACCEPTABLE notify, no CHILD_SA built")})
+			g.sas = nil
+		})
+		g.phase(g.after(time.Second), "oio-1", Connecting, CodeTS)
+	})
+}
+
+func TestNoSecretIsShown(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1), peerConn(2)})
+		g.after(time.Minute)
+		g.Stop()
+		state, err := json.Marshal(g.after(time.Minute))
+		if err != nil {
+			g.Fatal(err)
+		}
+		for _, text := range []string{g.log.String(), string(state), fmt.Sprintf("%+v %#v", g.runner.State(), g.runner)} {
+			if strings.Contains(text, "swordfish") {
+				g.Errorf("a psk is shown in %s", text)
+			}
+		}
+		if !strings.Contains(g.log.String(), "conn=oio-1") || g.news.Load() == 0 {
+			g.Error("nothing was logged, or told as changed")
+		}
+	})
+}
