@@ -97,7 +97,7 @@ func (b *statusMaker) budget(p *PairStatus, out *xfrm.SA) {
 		return
 	}
 	p.Budget = BudgetOf(out, b.at)
-	if p.Budget.short() && p.Keys != "" {
+	if p.Budget.short() && p.Keys != "" && (p.Rotation == nil || p.Rotation.Stage == StageDrain) {
 		p.Notes = append(slices.Clone(p.Notes), *p.Budget.note(p.Keys))
 	}
 }

@@ -124,3 +124,27 @@ func TestRotateRefuses(t *testing.T) {
 		t.Errorf("a set that another pair names: %v", err)
 	}
 }
+
+// TestRotationBudget asks for the budget of the keys that traffic uses, not of those
+// that wait for a proof.
+func TestRotationBudget(t *testing.T) {
+	r := standardRig()
+	for i, set := range []string{"old", "new"} {
+		r.Keys.Make(set)
+		r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", set))
+		if err := r.settle(); err != nil {
+			t.Fatal(err)
+		}
+		k, _ := r.OVS.Tunnel("vx0")
+		for range 100 {
+			r.SendHost(k)
+		}
+		st, err := r.d.Status(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := st.Pairs[0]; p.Budget == nil || p.Budget.Used != float64(10000*(i+1))/(1<<45) {
+			t.Errorf("%s: the budget is %+v after %d packets by the first set", set, p.Budget, 100*(i+1))
+		}
+	}
+}

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"slices"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -44,6 +45,26 @@ func (b *statusMaker) rotation(pi *PairIntent) *RotationStatus {
 		return nil
 	}
 	return r
+}
+
+// sender returns the outbound SA by which a pair's traffic goes: its own, or an older
+// one until it has turned. It is nil when none does.
+func (b *statusMaker) sender(pi *PairIntent) *xfrm.SA {
+	if pi.Want != Standing && b.now.stageOf(pi, b.observed.Pushed) == Settled {
+		_, tx := pi.ids()
+		return b.now.sas[tx]
+	}
+	own, is := b.now.policies[place{xfrm.Out, pi.selector(xfrm.Out)}]
+	if !is || own.Tmpl == nil {
+		return nil
+	}
+	i := slices.IndexFunc(b.observed.SAs, func(s xfrm.SA) bool {
+		return s.Dir == xfrm.Out && s.Reqid == own.Tmpl.Reqid && s.Offload.Ifindex == own.Offload.Ifindex
+	})
+	if i < 0 {
+		return nil
+	}
+	return &b.observed.SAs[i]
 }
 
 // drainWaits says why older inbound SAs of a pair stay.

@@ -200,7 +200,6 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 		p.SPIIn, p.SPIOut = spi(pi.Keys.InSPI), spi(pi.Keys.OutSPI)
 		rx, tx := pi.ids()
 		p.In, p.Out = b.traffic(rx), b.traffic(tx)
-		b.budget(&p, b.now.sas[tx])
 	}
 	if pi.IKE != nil {
 		b.negotiated(pi, &p)
@@ -208,6 +207,9 @@ func (b *statusMaker) pair(pi *PairIntent) PairStatus {
 	if p.State == StateEncrypted {
 		p.Path = b.path(pi)
 		p.Rotation = b.rotation(pi)
+	}
+	if pi.IKE == nil {
+		b.budget(&p, b.sender(pi))
 	}
 	return p
 }
