@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -25,11 +26,52 @@ type request struct {
 	Params []any           `json:"params"`
 }
 
-// reply answers a request; one of Result and Error is nil.
+// reply answers a request.
 type reply struct {
-	ID     json.RawMessage `json:"id"`
-	Result any             `json:"result"`
-	Error  any             `json:"error"`
+	id     json.RawMessage
+	text   string
+	failed bool // text is an error
+	json   bool // wrap the result as clients want it that asked for JSON
+}
+
+// append appends the reply and a newline. encoding/json takes as long for a large
+// text as it takes to make it.
+func (r reply) append(b []byte) []byte {
+	b = append(append(b, `{"id":`...), r.id...)
+	switch {
+	case r.failed:
+		b = append(appendString(append(b, `,"result":null,"error":`...), r.text), '}')
+	case r.json:
+		b = appendString(append(b, `,"result":{"reply":`...), r.text)
+		b = append(b, `,"reply-format":"plain"},"error":null}`...)
+	default:
+		b = append(appendString(append(b, `,"result":`...), r.text), `,"error":null}`...)
+	}
+	return append(b, '\n')
+}
+
+// appendString appends s as JSON (RFC 8259, section 7).
+func appendString(b []byte, s string) []byte {
+	s = strings.ToValidUTF8(s, "\ufffd")
+	b = append(slices.Grow(b, len(s)+len(s)/16+64), '"')
+	begin := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[begin:i]...)
+		begin = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, c)
+		}
+	}
+	return append(append(b, s[begin:]...), '"')
 }
 
 // conversation is what is said over one connection.
@@ -45,8 +87,7 @@ var errNotRequest = errors.New("message is not a request")
 // something that is none.
 func (v *conversation) follow(ctx context.Context, c io.ReadWriter) error {
 	bounded := &io.LimitedReader{R: c}
-	in, out := json.NewDecoder(bounded), json.NewEncoder(c)
-	out.SetEscapeHTML(false)
+	in := json.NewDecoder(bounded)
 	for {
 		var r request
 		bounded.N = maxRequest
@@ -56,7 +97,7 @@ func (v *conversation) follow(ctx context.Context, c io.ReadWriter) error {
 		if id := string(r.ID); id == "" || id == "null" || r.Method == "" {
 			return errNotRequest
 		}
-		if err := out.Encode(v.answer(ctx, r)); err != nil {
+		if _, err := c.Write(v.answer(ctx, r).append(nil)); err != nil {
 			return err
 		}
 	}
@@ -73,13 +114,10 @@ func (v *conversation) answer(ctx context.Context, r request) reply {
 	default:
 		text, err = command.Run(ctx, args)
 	}
-	switch {
-	case err != nil:
-		return reply{ID: r.ID, Error: line(err.Error())}
-	case v.json:
-		return reply{ID: r.ID, Result: map[string]string{"reply-format": "plain", "reply": line(text)}}
+	if err != nil {
+		return reply{id: r.ID, text: line(err.Error()), failed: true}
 	}
-	return reply{ID: r.ID, Result: line(text)}
+	return reply{id: r.ID, text: line(text), json: v.json}
 }
 
 // line ends a text with a newline, which older ones of ovs-appctl do not add.

@@ -111,6 +111,17 @@ func FuzzConversation(f *testing.F) {
 	})
 }
 
+// FuzzString: every text comes out as it went in, but for what is not UTF-8.
+func FuzzString(f *testing.F) {
+	f.Add("a\"b\\c\n\x00\x1f\x7f\u2028\xff<")
+	f.Fuzz(func(t *testing.T, text string) {
+		var got string
+		if err := json.Unmarshal(appendString(nil, text), &got); err != nil || got != strings.ToValidUTF8(text, "\ufffd") {
+			t.Errorf("%q came out as %q, %v", text, got, err)
+		}
+	})
+}
+
 // TestServe: clients do not wait for each other, and the end comes to all.
 func TestServe(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/s")
