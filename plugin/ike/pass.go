@@ -13,7 +13,7 @@ import (
 )
 
 // few is how many Conns are looked at one by one; more are listed all at once.
-const few = 8
+const few = 32
 
 // pass goes over the Conns. It lives as long as the connection to the daemon.
 type pass struct {

@@ -16,7 +16,7 @@ var words = []struct{ part, code, text string }{
 	{"subject certificate invalid", CodeAuth, "the peer's certificate is not valid now: check its dates and the clock"},
 	{"' unacceptable", CodeAuth, "the peer's name or kind of authentication is not the one expected"},
 	{"AUTHENTICATION_FAILED notify", CodeAuth, "the peer does not accept this end's psk, certificate or name: see the log of the peer's daemon"},
-	{"NO_PROPOSAL_CHOSEN notify", CodeNoProposal, "the peer accepts none of the ciphers offered, or could not install its SA: see the log of the peer's daemon"},
+	{"NO_PROPOSAL_CHOSEN notify", CodeNoProposal, "the peer has no such tunnel to this end, or accepts none of the ciphers offered, or could not install its SA: see its status and the log of its daemon"},
 	{"no acceptable proposal found", CodeNoProposal, "the peer offers no cipher that this end accepts: AES-GCM with 16 bytes of ICV is needed, and ESN unless it runs ovs-monitor-ipsec"},
 	{"TS_UNACCEPTABLE notify", CodeTS, "the peer does not want this traffic encrypted: check the UDP port and the addresses at both ends"},
 	{"no acceptable traffic selectors", CodeTS, "the peer wants other traffic encrypted: check the UDP port and the addresses at both ends"},
