@@ -49,8 +49,11 @@ identity() {
 	put "$1" "$pki/$2.key" host.key
 	put "$1" "$pki/$2.crt" host.crt
 	set -- "$@" "" # without a CA, $3 is empty
-	lab-hv "$1" ovs-vsctl --no-wait remove Open_vSwitch . other_config ca_cert
-	[ -z "$3" ] || put "$1" "$pki/$3.crt" ca.crt
+	if [ -n "$3" ]; then
+		put "$1" "$pki/$3.crt" ca.crt
+	else
+		lab-hv "$1" ovs-vsctl --no-wait remove Open_vSwitch . other_config ca_cert
+	fi
 	# shellcheck disable=SC2086
 	lab-hv "$1" ovs-vsctl --no-wait set Open_vSwitch . other_config:certificate=/etc/keys/host.crt \
 		other_config:private_key=/etc/keys/host.key ${3:+other_config:ca_cert=/etc/keys/ca.crt}
