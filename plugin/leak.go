@@ -24,7 +24,9 @@ import (
 // rule does, only make the figure smaller.
 //
 // What is lost with a rule that goes makes the figure smaller too. What is lost
-// with an SA would make it larger: the comparison then begins anew.
+// with an SA would make it larger: the comparison then begins anew. So does what
+// a NIC's rules counted while it was down, since nothing left then: a comparison
+// with a look in it that cannot vouch for the NIC begins anew too.
 type Meter struct {
 	Lag   time.Duration // the oldest that a counter may be when it is read
 	Every time.Duration // a leak is to be found within this time
@@ -39,18 +41,22 @@ type Meter struct {
 	spare map[saKey]uint64 // to be filled next
 	rules map[tc.RuleID]uint64
 	devs  map[int]int // that were read, to their PF; nil before the first reading
+	read  Span        // of the rules, the last
 
 	sums
 	lost    map[peers]bool // an SA went away since the mark, and with it its count
-	lostNIC map[int]bool   // a NIC began to count anew
+	lostNIC map[int]bool   // a NIC began to count anew, or was down
 	before  struct {       // the same, before the mark
 		lost    map[peers]bool
 		lostNIC map[int]bool
 	}
+	off  map[int]bool      // NICs that were down at the last look
+	dark map[int]time.Time // until when a NIC may have been down
 
 	looks  int
 	pairs  map[Pair]*trace
 	moved  map[Pair]uint64 // packets of rules since the last comparison
+	doubts []doubt
 	guards map[VTEP]int
 	prev   *pending // of the comparison before
 
@@ -109,15 +115,28 @@ const (
 
 // trace is what a pair's course was.
 type trace struct {
-	look    int    // when the pair was last asked for
-	now     course // in the last sample
-	window  course // all since the mark before the last one
-	current course // all since the last mark
-	judged  course // the window of the reading that is being judged
-	blind   course // all since the last reading of the rules
+	look    int       // when the pair was last asked for
+	now     course    // in the last sample
+	since   time.Time // that it is now
+	window  course    // all since the mark before the last one
+	current course    // all since the last mark
+	judged  course    // the window of the reading that is being judged
+	blind   course    // all since the last reading of the rules
 }
 
-func (t *trace) note(c course) {
+// doubt is what an exposed pair's rules counted, until the next look tells whether
+// the pair was exposed, and the NIC up, up to the reading.
+type doubt struct {
+	Finding
+	pf int
+	at Span
+}
+
+// note takes what a look shows.
+func (t *trace) note(c course, at time.Time) {
+	if c != t.now {
+		t.now, t.since = c, at
+	}
 	t.window |= c
 	t.current |= c
 	t.blind |= c
@@ -130,6 +149,9 @@ type Sample struct {
 	Guards  map[VTEP]int     // VTEPs whose guard stands, with its PF
 	SAs     []xfrm.SA        // ours
 	NICs    map[int]NICCount // by ifindex of the PF; nil: not read
+	// Off holds PFs that are down, or have been since the sample before: what rules
+	// count there does not leave.
+	Off map[int]bool
 }
 
 // Span is the time that a reading took.
@@ -203,7 +225,7 @@ type pending struct {
 // NewMeter returns a Meter that has seen nothing.
 func NewMeter(lag, every time.Duration) *Meter {
 	m := &Meter{Lag: lag, Every: every, sas: map[saKey]uint64{}, spare: map[saKey]uint64{}, rules: map[tc.RuleID]uint64{},
-		lost: map[peers]bool{}, lostNIC: map[int]bool{}, pairs: map[Pair]*trace{},
+		lost: map[peers]bool{}, lostNIC: map[int]bool{}, dark: map[int]time.Time{}, pairs: map[Pair]*trace{},
 		moved: map[Pair]uint64{}, out: map[track]*outGauge{}, in: map[track]*inGauge{}, nic: map[int]*nicGauges{}, leaks: map[Pair]*Leak{}}
 	m.before.lost, m.before.lostNIC = map[peers]bool{}, map[int]bool{}
 	m.sums = sums{sent: map[peers]uint64{}, received: map[peers]uint64{}, encap: map[track]uint64{}, decap: map[track]uint64{},
@@ -240,11 +262,11 @@ func (m *Meter) Next() (Wish, time.Time) {
 // Step takes a sample and returns what it shows to have leaked.
 func (m *Meter) Step(s Sample) []Finding {
 	m.follow(s)
+	found := m.settle()
 	m.countSAs(s.SAs)
 	m.countNICs(s.NICs)
-	var found []Finding
 	if s.NICs != nil {
-		found = m.markAt(s)
+		found = append(found, m.markAt(s)...)
 	}
 	return found
 }

@@ -63,6 +63,10 @@ type road struct {
 	id    uint32
 	found map[string]uint64 // by code and pair
 	late  *TunnelReading    // read, and not given to the meter yet
+	down  bool              // the NIC is: its rules count, and nothing leaves
+	gone  bool              // what it held went since the last look
+	drop  bool              // it counts what it drops, down as it is
+	calm  bool              // it does not go down by itself
 }
 
 type roadPair struct {
@@ -131,6 +135,12 @@ func (r *road) run() {
 	r.tick++
 	for _, p := range r.pairs {
 		p.encap.add(r.tick, uint64(p.out+p.leakOut))
+		if r.down {
+			if p.way == toGuard && r.drop {
+				r.drops.add(r.tick, uint64(p.out+p.leakOut))
+			}
+			continue
+		}
 		p.decap.add(r.tick, uint64(p.in+p.leakIn))
 		p.lost += uint64(p.leakOut)
 		p.lostIn += uint64(p.leakIn)
@@ -140,9 +150,43 @@ func (r *road) run() {
 			r.all.add(r.tick, uint64(p.out+p.slow))
 		case toGuard:
 			r.drops.add(r.tick, uint64(p.out))
+		case toNowhere:
+			p.lost += uint64(p.out)
 		}
-		p.sa(xfrm.In).add(r.tick, uint64(p.in+p.slow))
+		if a := p.sa(xfrm.In); a != nil {
+			a.add(r.tick, uint64(p.in+p.slow))
+		} else {
+			p.lostIn += uint64(p.in)
+		}
 	}
+}
+
+// runs lets up to most ticks pass unseen.
+func (r *road) runs(most int) {
+	for range rapid.IntRange(0, most).Draw(r.t, "unseen ticks") {
+		r.run()
+	}
+}
+
+// shut takes the NIC down, and with it all that stands in it. Guards may come
+// back there.
+func (r *road) shut() {
+	r.down, r.gone, r.drop = true, true, rapid.Bool().Draw(r.t, "drops")
+	for _, p := range r.pairs {
+		p.sas, p.way = nil, rapid.SampledFrom([]course{toGuard, toNowhere}).Draw(r.t, "way")
+	}
+}
+
+// mend encrypts what can be, as the daemon does: it looks before and after.
+func (r *road) mend() {
+	r.look()
+	for _, p := range r.pairs {
+		if !r.down && (p.way == toNowhere || len(p.sas) == 0) {
+			r.rekey(p)
+			p.way = toSA
+		}
+	}
+	r.look()
 }
 
 func (r *road) lag() int { return rapid.IntRange(0, lagTicks).Draw(r.t, "lag") }
@@ -152,8 +196,16 @@ func (r *road) now() time.Time { return time.Unix(1000, 0).Add(time.Duration(r.t
 // look is a round of the daemon.
 func (r *road) look() {
 	s := Sample{Read: Span{r.now(), r.now()}, Courses: map[Pair]Course{}, Guards: map[VTEP]int{r.pairs[0].VTEP(): 4}}
+	if r.down || r.gone {
+		s.Off = map[int]bool{4: true}
+	}
+	r.gone = false
 	for _, p := range r.pairs {
-		s.Courses[p.Pair] = Course{4, p.way}
+		way := p.way
+		if r.down && way == toNowhere {
+			way = toWish
+		}
+		s.Courses[p.Pair] = Course{4, way}
 		for _, a := range p.sas {
 			sa := a.SA
 			sa.Stats.Packets = a.value(r.tick, r.lag())
@@ -170,13 +222,19 @@ func (r *road) look() {
 		found = append(found, r.meter.Take(r.late)...)
 		r.late = nil
 	} else if wish, at := r.meter.Next(); wish == WishTunnels && !r.now().Before(at) {
+		if !r.calm && rapid.IntRange(0, 9).Draw(r.t, "down before the rules are read") < 2 {
+			r.shut()
+			r.runs(30)
+		}
 		if r.late = r.read(); rapid.Bool().Draw(r.t, "at once") {
 			found = append(found, r.meter.Take(r.late)...)
 			r.late = nil
 		}
 	}
 	for _, f := range found {
-		r.found[f.Code+" "+f.Pair.String()] += f.Packets
+		if f.Packets > 0 || f.Exposed == 0 {
+			r.found[f.Code+" "+f.Pair.String()] += f.Packets
+		}
 	}
 	r.check()
 }
@@ -210,16 +268,18 @@ func (r *road) check() {
 	}
 }
 
-// live lets a random time pass: traffic, churn, rekeys, blocks, and leaks if
-// they may.
+// live lets a random time pass: traffic, churn, rekeys, blocks, a NIC that goes
+// down and comes up, and leaks if they may.
 func (r *road) live(leaks bool) {
 	p := rapid.SampledFrom(r.pairs[:]).Draw(r.t, "pair")
 	n := func(max int) int { return rapid.IntRange(0, max).Draw(r.t, "packets") }
-	switch rapid.SampledFrom([]string{"traffic", "traffic", "rekey", "drop", "rule", "block", "leak"}).Draw(r.t, "what") {
+	switch rapid.SampledFrom([]string{"traffic", "traffic", "rekey", "drop", "rule", "block", "leak", "expose", "mend", "mend", "down", "up", "flap"}).Draw(r.t, "what") {
 	case "traffic":
 		p.out, p.in, p.slow = n(1000), n(1000), n(3)
 	case "rekey":
-		r.rekey(p)
+		if !r.down {
+			r.rekey(p)
+		}
 	case "drop":
 		if len(p.sas) > 2 {
 			p.sas = p.sas[2:]
@@ -227,11 +287,31 @@ func (r *road) live(leaks bool) {
 	case "rule":
 		r.rerule(p)
 	case "block":
-		p.way = toSA + toGuard - p.way
+		if p.way == toGuard && len(p.sas) > 0 {
+			p.way = toSA
+		} else if p.way == toSA {
+			p.way = toGuard
+		}
 	case "leak":
 		if leaks {
 			p.leakOut, p.leakIn = n(20), n(20)
 		}
+	case "expose":
+		if leaks && !r.down {
+			p.way = toNowhere
+		}
+	case "mend":
+		r.mend()
+	case "down":
+		r.shut()
+	case "up":
+		r.runs(30)
+		r.down = false
+		r.mend()
+	case "flap":
+		r.shut()
+		r.runs(30)
+		r.down = false
 	}
 	r.pass(rapid.IntRange(1, 60).Draw(r.t, "ticks"), rapid.IntRange(1, 20).Draw(r.t, "every"))
 }
@@ -266,6 +346,8 @@ func TestMeterFindsLeaks(t *testing.T) {
 		for range rapid.IntRange(0, 20).Draw(t, "events") {
 			r.live(false)
 		}
+		r.calm, r.down = true, false
+		r.mend()
 		for _, p := range r.pairs {
 			p.out, p.in, p.slow = 0, 0, 0
 		}

@@ -18,24 +18,58 @@ func (m *Meter) Glance(s Sample) { m.follow(s) }
 func (m *Meter) follow(s Sample) {
 	m.looks++
 	m.guards = s.Guards
+	m.darken(s)
 	for p, c := range s.Courses {
 		t := m.pairs[p]
 		if t == nil {
-			t = &trace{now: c.Way &^ toNowhere, window: toWish, current: toWish, blind: toWish}
+			t = &trace{now: c.Way &^ toNowhere, since: s.Read.To, window: toWish, current: toWish, blind: toWish}
 			m.pairs[p] = t
 		}
 		if (t.now^c.Way)&toNowhere != 0 {
 			m.urgent = true
 		}
-		t.look, t.now = m.looks, c.Way
-		t.note(c.Way)
+		t.look = m.looks
+		t.note(c.Way, s.Read.To)
 	}
 	for p, t := range m.pairs {
 		if t.look != m.looks {
-			t.now = m.unasked(p)
-			t.note(t.now)
+			t.note(m.unasked(p), s.Read.To)
 		}
 	}
+}
+
+// darken notes which NICs may have been down since the last look: those that were
+// down then or are now. What they counted meanwhile can be compared with nothing.
+func (m *Meter) darken(s Sample) {
+	for _, off := range []map[int]bool{m.off, s.Off} {
+		for pf := range off {
+			m.lostNIC[pf] = true
+			m.dark[pf] = s.Read.To
+		}
+	}
+	m.off = s.Off
+}
+
+// certain tells whether a pair was exposed, and its NIC up, all the time that a
+// reading of its rule is for, as far as was seen: the last one's count may have
+// been old.
+func (m *Meter) certain(p Pair, pf int) bool {
+	from, t := m.read.From.Add(-m.Lag), m.pairs[p]
+	return t != nil && t.now == toNowhere && !t.since.After(from) && !m.dark[pf].After(from)
+}
+
+// settle books what was in doubt when the rules were read, now that the next look
+// is there.
+func (m *Meter) settle() (found []Finding) {
+	for _, d := range m.doubts {
+		if t := m.pairs[d.Pair]; t != nil && t.now == toNowhere && t.since.Before(d.at.From) && m.dark[d.pf].Before(d.at.From) {
+			d.Packets = d.Exposed
+		}
+		m.enter(d.Finding, d.at)
+		found = append(found, d.Finding)
+	}
+	m.doubts = nil
+	return found
 }
 
 // turn begins the next window, and forgets pairs that are long gone.
@@ -185,7 +219,7 @@ func (m *Meter) Take(r *TunnelReading) []Finding {
 		}
 	}
 	found := m.book(moved, pf, r.Read)
-	m.rules, m.devs = now, r.Devs
+	m.rules, m.devs, m.read = now, r.Devs, r.Read
 	fits := m.pending == nil && m.mark != nil && !r.Read.From.Before(m.mark.read.To.Add(m.Lag))
 	for _, t := range m.pairs {
 		t.blind = t.now
@@ -217,8 +251,9 @@ func (m *Meter) book(moved map[Pair]uint64, pf map[Pair]int, at Span) (found []F
 		switch {
 		case blind&toNowhere != 0:
 			f := Finding{Code: LeakOut, Pair: p, Exposed: n}
-			if blind == toNowhere {
-				f.Packets = n
+			if m.certain(p, pf[p]) {
+				m.doubts = append(m.doubts, doubt{f, pf[p], at})
+				continue
 			}
 			m.enter(f, at)
 			found = append(found, f)

@@ -26,7 +26,8 @@ type leakWatch struct {
 	err     error          // of the last reading of the rules
 	retry   time.Time      // not before then is it tried again
 	blocked map[Pair]LeakBlock
-	again   bool // the intent has changed: a round is needed at once
+	again   bool                // the intent has changed: a round is needed at once
+	witness map[int]xfrm.Policy // in each NIC; only rounds look at it
 }
 
 // LeakBlock keeps a pair that leaked from sending, for as long as it has the
@@ -117,7 +118,45 @@ func (d *Daemon) sample(s *scene) Sample {
 			out.Guards[g.VTEP] = p.Offload.Ifindex
 		}
 	}
+	out.Off = d.leak.off(s, b.now)
 	return out
+}
+
+// off returns the PFs that are down, or were since the last time: then the kernel
+// has dropped all that they held (xfrm_dev_down in net/xfrm/xfrm_device.c). One
+// policy in each stands for all.
+func (w *leakWatch) off(s *scene, now *view) map[int]bool {
+	off := map[int]bool{}
+	for i := range s.facts.PFs {
+		pf := &s.facts.PFs[i]
+		old, had := w.witness[pf.Ifindex]
+		p := now.policies[placeOf(&old)]
+		stands := had && p != nil && p.Index == old.Index && p.Offload.Ifindex == pf.Ifindex
+		if !pf.Up || had && !stands {
+			off[pf.Ifindex] = true
+		}
+		if !stands {
+			w.swear(pf.Ifindex, s.observed.Policies)
+		}
+	}
+	return off
+}
+
+// swear takes a policy for a witness: a guard if there is one, which stays longest.
+func (w *leakWatch) swear(pf int, ps []xfrm.Policy) {
+	if w.witness == nil {
+		w.witness = map[int]xfrm.Policy{}
+	}
+	delete(w.witness, pf)
+	for i := range ps {
+		if ps[i].Offload.Ifindex != pf {
+			continue
+		}
+		w.witness[pf] = ps[i]
+		if _, is := vtepOf(&ps[i]); is {
+			return
+		}
+	}
 }
 
 // downNIC tells whether the NIC that has the address of a VTEP is down.
