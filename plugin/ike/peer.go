@@ -3,7 +3,6 @@
 package ike
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -25,14 +24,14 @@ type peer struct {
 	known  *Conn // what was last loaded
 	loaded bool  // over this connection to the daemon
 
-	stale    map[string]bool      // IKE SAs, by SPI, made under another Auth
-	tried    map[string]time.Time // the children that charon is to set up, since when
-	missing  map[string]time.Time // the children that a live IKE SA lacks, since when
-	doubled  map[string]time.Time // the children that a live IKE SA has twice, since when
-	twins    time.Time            // since when there is more than one IKE SA
-	down     time.Time            // since when there is no IKE SA
-	next     time.Time            // no attempt before
-	failures int                  // in a row
+	made     map[string]time.Duration // the mark of the Auth that an IKE SA, by SPI, was made under
+	tried    map[string]time.Time     // the children that charon is to set up, since when
+	missing  map[string]time.Time     // the children that a live IKE SA lacks, since when
+	doubled  map[string]time.Time     // the children that a live IKE SA has twice, since when
+	twins    time.Time                // since when there is more than one IKE SA
+	down     time.Time                // since when there is no IKE SA
+	next     time.Time                // no attempt before
+	failures int                      // in a row
 	wasUp    bool
 
 	renew, rekey bool // new SAs are asked for, see Runner
@@ -115,12 +114,12 @@ func (p *peer) want(c Conn) {
 // step compares the daemon with what is wanted.
 func (p *peer) step(l look) plan {
 	var do plan
+	p.remember(l)
 	if !p.loaded {
 		p.load(l, &do)
 		p.tell(l, Loading)
 		return do
 	}
-	p.forget(l)
 	if p.asked(l, &do) {
 		p.tell(l, p.phase(l))
 		return do
@@ -140,15 +139,11 @@ func (p *peer) step(l look) plan {
 // load has the Conn loaded. IKE SAs that were made under another Auth go once
 // there is one of the new; those for other traffic go at once.
 func (p *peer) load(l look, do *plan) {
-	if l.now.Before(p.next) && p.failures > 0 {
+	if l.now.Before(p.next) && p.failures > 0 && p.reason != nil && p.reason.Code == CodeRefused {
 		do.at(p.next)
 		return
 	}
 	if p.known != nil && !p.known.Auth.Equal(p.conn.Auth) {
-		p.stale = map[string]bool{}
-		for _, s := range l.sas {
-			p.stale[s.SPI] = true
-		}
 		p.down, p.next, p.failures, p.reason = l.now, l.now, 0, nil
 		clear(p.tried)
 	}
@@ -219,18 +214,33 @@ func (p *peer) refused(why *Problem, l look) {
 	p.tell(l, Failed)
 }
 
-// forget drops what is remembered of IKE SAs that are gone.
-func (p *peer) forget(l look) {
-	maps.DeleteFunc(p.stale, func(spi string, _ bool) bool {
-		return !slices.ContainsFunc(l.sas, func(s sa) bool { return s.SPI == spi })
-	})
+// remember notes under which Auth the IKE SAs were made that are new, and drops
+// what is gone.
+func (p *peer) remember(l look) {
+	under := p.conn.Auth
+	if p.known != nil {
+		under = p.known.Auth
+	}
+	made := map[string]time.Duration{}
+	for _, s := range l.sas {
+		m, known := p.made[s.SPI]
+		if !known {
+			m = mark(under)
+		}
+		made[s.SPI] = m
+	}
+	p.made = made
 }
+
+// stale tells whether an IKE SA was made under another Auth. charon puts no
+// child of ours into such a one.
+func (p *peer) stale(s sa) bool { return p.made[s.SPI] != mark(p.conn.Auth) }
 
 // liveOf returns the IKE SAs that may stay, the one to keep first.
 func (p *peer) liveOf(sas []sa) []sa {
 	var live []sa
 	for _, s := range sas {
-		if s.live() && !p.stale[s.SPI] {
+		if s.live() && !p.stale(s) {
 			live = append(live, s)
 		}
 	}
@@ -346,7 +356,7 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 	}
 	if stay.complete() {
 		for _, s := range l.sas {
-			if p.stale[s.SPI] && s.live() {
+			if p.stale(s) && s.live() {
 				do.add(doTerminate, "", s.ID, "another one has taken over")
 			}
 		}
@@ -400,7 +410,7 @@ func (p *peer) fill(l look, stay sa, do *plan) {
 
 // patience returns how long a child may be missing before this end sets it up.
 func (p *peer) patience(l look, stay sa, child string) time.Duration {
-	again := p.wasUp || len(p.stale) > 0 // the peer may have its child in an older IKE SA
+	again := p.wasUp || slices.ContainsFunc(l.sas, p.stale) // the peer may have its child in an older IKE SA
 	switch {
 	case child == Out && (stay.Initiator || !again):
 		return 0

@@ -5,7 +5,6 @@ package ike
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -137,7 +136,7 @@ func (r *Runner) follow(ctx context.Context) error {
 			return err
 		}
 	case <-time.After(r.cfg.Options.Timeout):
-		return fmt.Errorf("listen: no answer within %v", r.cfg.Options.Timeout)
+		return silence(r.cfg.Options.Timeout)
 	}
 	return r.serve(ctx, d, h, states)
 }
