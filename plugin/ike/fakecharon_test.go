@@ -161,6 +161,8 @@ func (f *fakeCharon) command(name string, m vici.Message) []vici.Packet {
 	case "initiate":
 		about = m.Get("child")
 		f.initiate(m.Get("ike"), strings.TrimPrefix(m.Get("child"), m.Get("ike")+"-"))
+	case "rekey":
+		about = m.Get("child-id")
 	case "terminate":
 		about = m.Get("ike-id") + m.Get("child-id")
 		f.terminate(m.Get("ike-id"))

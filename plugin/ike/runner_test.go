@@ -297,3 +297,55 @@ func TestNoSecretIsShown(t *testing.T) {
 		}
 	})
 }
+
+func TestANewRunnerFindsEverythingAsItWas(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		was := g.after(time.Millisecond)
+		g.phase(was, "oio-1", Up, "")
+		g.Commands()
+
+		second := New(Config{Dial: g.Dial, Jitter: func() float64 { return 0 }})
+		ctx, cancel := context.WithCancel(g.Context())
+		done := make(chan error, 1)
+		go func() { done <- second.Run(ctx) }()
+		g.after(time.Minute)
+		g.told()
+		second.Want([]Conn{peerConn(1)})
+		g.after(time.Minute)
+		g.told("load-shared oio-1", "load-conn oio-1")
+		if now := second.State(); !cmp.Equal(spisAt(was), spisAt(now)) {
+			g.Errorf("SPIs %v, were %v", spisAt(now), spisAt(was))
+		}
+		cancel()
+		<-done
+	})
+}
+
+func spisAt(s State) (spis []uint32) {
+	for _, c := range s.Conns["oio-1"].Children {
+		spis = append(spis, c.SPIIn, c.SPIOut)
+	}
+	return spis
+}
+
+func TestRenewAndRekey(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		follows := peerConn(1)
+		follows.Lead = false
+		g.runner.Want([]Conn{follows})
+		g.after(10 * time.Second)
+		g.Peers()
+		g.phase(g.after(time.Millisecond), "oio-1", Up, "")
+		g.Commands()
+		g.runner.Rekey("oio-1")
+		g.runner.Rekey("oio-2") // nobody wants it
+		g.after(time.Millisecond)
+		g.told("rekey 2")
+		g.runner.Renew("oio-1")
+		g.phase(g.after(100*time.Millisecond), "oio-1", Up, "")
+		g.told("terminate 1", "initiate oio-1-out", "initiate oio-1-in")
+	})
+}
