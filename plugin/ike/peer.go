@@ -24,6 +24,8 @@ type peer struct {
 	known  *Conn // what was last loaded
 	loaded bool  // over this connection to the daemon
 
+	mark, knownMark time.Duration // of conn's and known's Auth
+
 	made     map[string]time.Duration // the mark of the Auth that an IKE SA, by SPI, was made under
 	tried    map[string]time.Time     // the children that charon is to set up, since when
 	missing  map[string]time.Time     // the children that a live IKE SA lacks, since when
@@ -94,6 +96,7 @@ func (p *plan) at(t time.Time) {
 func newPeer(c Conn, now time.Time, o Options, jitter float64) *peer {
 	return &peer{
 		conn:    c,
+		mark:    mark(c.Auth),
 		tried:   map[string]time.Time{},
 		missing: map[string]time.Time{},
 		doubled: map[string]time.Time{},
@@ -108,7 +111,7 @@ func (p *peer) want(c Conn) {
 	reload := p.conn
 	reload.Lead = c.Lead // the daemon is not told of it
 	p.loaded = p.loaded && reload.Equal(c)
-	p.conn = c
+	p.conn, p.mark = c, mark(c.Auth)
 }
 
 // step compares the daemon with what is wanted.
@@ -204,7 +207,7 @@ func (p *peer) hear(why *Problem, now time.Time) {
 // hasLoaded notes that the daemon took the Conn.
 func (p *peer) hasLoaded() {
 	c := p.conn
-	p.known, p.loaded = &c, true
+	p.known, p.knownMark, p.loaded = &c, p.mark, true
 }
 
 // refused notes that it did not.
@@ -217,15 +220,15 @@ func (p *peer) refused(why *Problem, l look) {
 // remember notes under which Auth the IKE SAs were made that are new, and drops
 // what is gone.
 func (p *peer) remember(l look) {
-	under := p.conn.Auth
+	under := p.mark
 	if p.known != nil {
-		under = p.known.Auth
+		under = p.knownMark
 	}
 	made := map[string]time.Duration{}
 	for _, s := range l.sas {
 		m, known := p.made[s.SPI]
 		if !known {
-			m = mark(under)
+			m = under
 		}
 		made[s.SPI] = m
 	}
@@ -234,7 +237,7 @@ func (p *peer) remember(l look) {
 
 // stale tells whether an IKE SA was made under another Auth. charon puts no
 // child of ours into such a one.
-func (p *peer) stale(s sa) bool { return p.made[s.SPI] != mark(p.conn.Auth) }
+func (p *peer) stale(s sa) bool { return p.made[s.SPI] != p.mark }
 
 // liveOf returns the IKE SAs that may stay, the one to keep first.
 func (p *peer) liveOf(sas []sa) []sa {
