@@ -18,7 +18,7 @@ key=$(keys 1 2)
 planted() {
 	printf '%s\n' "$psk" "$file"
 	for n in 1 2; do
-		lab-hv $n cat /etc/ovs-ipsec-offload/keys.d/*.json | jq -r '.in.key, .out.key'
+		lab-hv $n sh -c 'cat /etc/ovs-ipsec-offload/keys.d/*.json' | jq -r '.in.key, .out.key'
 		lab-hv $n cat /etc/keys/host.key | grep -v -- -----
 	done
 }
@@ -26,6 +26,8 @@ planted | sort -u | grep . >/tmp/planted
 must "there is what to look for" test "$(wc -l </tmp/planted)" -gt 6
 
 say "tunnels of every kind"
+# Several tunnels between two bridges that flood would be a loop.
+for n in 1 2; do lab-hv $n ovs-ofctl del-flows br-int; done
 for n in 1 2; do
 	port $n vxp 4 key=1 psk=$psk
 	port $n vxf 4 key=1 psk_file=/etc/ovs-ipsec-offload/psk dst_port=4790
