@@ -38,7 +38,7 @@ for p in vxp vxf vxc vxk; do encrypted $p; done
 
 say "everything that can be asked"
 for n in 1 2; do
-	lab-hv $n sh -c "ovs-ipsec-offload status; ovs-ipsec-offload status --json; ovs-ipsec-offload plan; ovs-ipsec-offload keys list" 2>&1
+	lab-hv $n sh -c "ovs-ipsec-offload status; ovs-ipsec-offload status --json; ovs-ipsec-offload plan" 2>&1
 	lab-hv $n ovs-vsctl --columns=external_ids list Interface
 	lab-hv $n ovs-vsctl --columns=external_ids list Open_vSwitch
 	cat /tmp/daemon$n.log
