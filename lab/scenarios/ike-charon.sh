@@ -8,13 +8,6 @@ for n in 1 2; do port $n vx0 4 key=100 psk=swordfish; done
 encrypted vx0
 carried vx0
 
-# renewed N: hypervisor N has the SAs of two children, and none of before.
-before() { for n in 1 2; do sas $n >/tmp/before$n; done; }
-renewed() {
-	sas "$1" >/tmp/now
-	[ "$(wc -l </tmp/now)" = 4 ] && [ -z "$(comm -12 /tmp/now "/tmp/before$1")" ]
-}
-
 say "charon of hv1 is killed"
 before
 stream

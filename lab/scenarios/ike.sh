@@ -44,6 +44,13 @@ lab_reaches() { lab-vm 1 ping -q -c "$1" -i 0.05 -W 2 192.168.7.2 | grep -q " $1
 
 # sas N: "SPI REQID" of each SA of hypervisor N, sorted.
 sas() { lab-hv "$1" ip xfrm state | awk '$1 == "proto" { print $4, $6 }' | sort; }
+# before: remembers the SAs of both. renewed N: hypervisor N has the SAs of two
+# children, and none of those.
+before() { for n in 1 2; do sas $n >/tmp/before$n; done; }
+renewed() {
+	sas "$1" >/tmp/now
+	[ "$(wc -l </tmp/now)" = 4 ] && [ -z "$(comm -12 /tmp/now "/tmp/before$1")" ]
+}
 # all_offloaded N: there are SAs, and each is in the NIC.
 all_offloaded() {
 	lab-hv "$1" ip -d xfrm state | awk '/^src/ { all++ } /offload parameters:.*mode packet/ { nic++ } END { exit !(all > 0 && all == nic) }'

@@ -24,7 +24,7 @@ issue() {
 	key "$2"
 	ext=$pki/ext
 	printf 'subjectAltName=DNS:%s\nbasicConstraints=CA:FALSE\n' "$3" >"$ext"
-	openssl req -new -key "$pki/$2.key" -subj "/O=lab/CN=$3" |
+	openssl req -new -key "$pki/$2.key" -subj "/CN=$3/O=lab" |
 		openssl x509 -req -CA "$pki/$1.crt" -CAkey "$pki/$1.key" -extfile "$ext" \
 			-not_before "$(when -$year)" -not_after "$(when "${4:-$year}")" -out "$pki/$2.crt" 2>/dev/null
 }
@@ -32,7 +32,7 @@ issue() {
 # self_signed NAME CN [SECONDS]: as issue, but by nobody else.
 self_signed() {
 	key "$1"
-	openssl req -x509 -new -key "$pki/$1.key" -subj "/O=lab/CN=$2" -addext "subjectAltName=DNS:$2" -addext basicConstraints=CA:FALSE \
+	openssl req -x509 -new -key "$pki/$1.key" -subj "/CN=$2/O=lab" -addext "subjectAltName=DNS:$2" -addext basicConstraints=CA:FALSE \
 		-not_before "$(when -$year)" -not_after "$(when "${3:-$year}")" -out "$pki/$1.crt"
 }
 
