@@ -99,7 +99,7 @@ kill -STOP "$(cat /tmp/daemon1.pid)"
 for s in $(lab-hv 1 ip xfrm state | awk '$1 == "src" { out = $2 == "10.0.0.1" } out && /spi/ { for (i = 1; i < NF; i++) if ($i == "spi") print $(i+1) }'); do
 	lab-hv 1 ip xfrm state delete src 10.0.0.1 dst 10.0.0.2 proto esp spi "$s"
 done
-eventually 10 "clear text leaves" nic_over 1 tx_clear_vxlan $((before + 100))
+eventually 40 "clear text leaves" nic_over 1 tx_clear_vxlan $((before + 100))
 kill -CONT "$(cat /tmp/daemon1.pid)"
 eventually 10 "hv1: blocked" state_is 1 vx0 blocked
 sent=$(($(nic 1 tx_clear_vxlan) - before))
