@@ -28,14 +28,14 @@ port() {
 # encrypted PORT [N...]: it is so, on both hypervisors or those named.
 encrypted() {
 	name=$1; shift
-	for n in ${*:-1 2}; do eventually 30 "hv$n: $name encrypted" state_is "$n" "$name" encrypted; done
+	for n in ${*:-1 2}; do eventually 60 "hv$n: $name encrypted" state_is "$n" "$name" encrypted; done
 }
 # carried PORT: the overlay's traffic goes by PORT, whole, and in hardware at both
 # ends (or those named).
 carried() {
 	name=$1; shift
 	for n in 1 2; do steer $n "$name"; done
-	eventually 10 "overlay answers over $name" reaches 1 192.168.7.2
+	eventually 20 "overlay answers over $name" reaches 1 192.168.7.2
 	must "20 of 20 answered" lab_reaches 20
 	for n in ${*:-1 2}; do eventually 10 "hv$n: flows in hardware" offloads "$n"; done
 }
