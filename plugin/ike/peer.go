@@ -19,6 +19,7 @@ type peer struct {
 
 	mark, knownMark time.Duration // of conn's and known's Auth
 
+	before   map[uint32]bool          // the children that there were at the last attempt
 	made     map[string]time.Duration // the mark of the Auth that an IKE SA, by SPI, was made under
 	tried    map[string]time.Time     // the children that charon is to set up, since when
 	missing  map[string]time.Time     // the children that a live IKE SA lacks, since when
@@ -226,6 +227,21 @@ func (p *peer) remember(l look) {
 		made[s.SPI] = m
 	}
 	p.made = made
+	for _, s := range l.sas {
+		if p.stale(s) && p.joined(s) {
+			p.made[s.SPI] = p.mark // what was remembered of it was wrong
+		}
+	}
+}
+
+// joined tells whether charon put a child into an IKE SA that it was to set up.
+func (p *peer) joined(s sa) bool {
+	for child := range p.tried {
+		if slices.ContainsFunc(s.has(child), func(c childSA) bool { return !p.before[c.ID] }) {
+			return true
+		}
+	}
+	return false
 }
 
 // stale tells whether an IKE SA was made under another Auth. charon puts no
@@ -303,7 +319,12 @@ func (p *peer) connect(l look, do *plan) {
 }
 
 func (p *peer) initiate(l look, child, why string, do *plan) {
-	p.tried[child] = l.now
+	p.tried[child], p.before = l.now, map[uint32]bool{}
+	for _, s := range l.sas {
+		for _, c := range s.Children {
+			p.before[c.ID] = true
+		}
+	}
 	if p.given.Before(l.now.Add(-l.o.Attempt)) {
 		p.reason = nil // of an older attempt; the failure it explained is counted
 	}

@@ -18,7 +18,8 @@ type modelSA struct {
 	born     time.Time
 	up       time.Time // when it is established, if it comes to that
 	psk      [2]string
-	has      [2]bool // false: that end has lost it
+	has      [2]bool   // false: that end has lost it
+	dead     time.Time // since when one end alone has it
 	children []modelChild
 }
 
@@ -29,6 +30,11 @@ type modelChild struct {
 	by   int
 	up   time.Time
 }
+
+// silent is how long charon sends a request again that nobody answers, be it the
+// first one or a look whether the peer is alive (165 s by default), and how long it
+// is until there is one (Options.DPDDelay).
+const silent = 175 * time.Second
 
 // model is two ends with one pair, and a wire that may be cut. Time passes in
 // steps, and what an end asks for comes about later.
@@ -69,8 +75,11 @@ func (m *model) pass(d time.Duration) {
 		return failed || !s.has[0] && !s.has[1]
 	})
 	for _, s := range m.sas {
-		dead := s.has[0] != s.has[1]
-		if dead && m.now.Sub(s.born) > 2*time.Minute && !m.established(s) {
+		switch {
+		case s.has[0] == s.has[1]:
+		case s.dead.IsZero():
+			s.dead = m.now
+		case m.now.Sub(s.dead) > silent:
 			s.has = [2]bool{} // charon gives up
 		}
 	}
@@ -170,6 +179,18 @@ func (m *model) terminate(end int, id uint32) {
 	}
 }
 
+// mend lets through what charon sends again until somebody answers.
+func (m *model) mend() {
+	m.cut = false
+	for _, s := range m.sas {
+		for i := range s.children {
+			if c := &s.children[i]; s.has[0] && s.has[1] && c.up.Sub(m.now) > time.Minute {
+				c.up = m.now.Add(4 * time.Second)
+			}
+		}
+	}
+}
+
 // kill is what kill -9 and a new start of an end's daemon do.
 func (m *model) kill(end int) {
 	for _, s := range m.sas {
@@ -228,7 +249,7 @@ func TestBothEndsComeToOneIKESA(t *testing.T) {
 			case "cut":
 				m.cut = true
 			case "mend":
-				m.cut = false
+				m.mend()
 			case "renew":
 				m.ends[end].ask(true)
 			case "psk":
@@ -244,7 +265,7 @@ func TestBothEndsComeToOneIKESA(t *testing.T) {
 			}
 			m.run(time.Duration(rapid.IntRange(0, 20000).Draw(t, "ms")) * time.Millisecond)
 		}
-		m.cut = false
+		m.mend()
 		m.run(4 * time.Minute)
 		if why := m.whole(); why != "" {
 			t.Fatalf("not whole after four minutes: %s", why)
