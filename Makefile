@@ -33,7 +33,7 @@ test: ## everything that has to pass: vet, lint, unit, race, fuzz, lab-test
 lab-test: lab-packages scenarios ## tests in virtual machines
 
 lab-packages: ## tests of packages against a real kernel and the simulated NIC
-	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/lab/exec' $(TESTFLAGS) $$(hack/lab-packages)
+	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/lab/exec --env RAPID_SEED' $(TESTFLAGS) $$(hack/lab-packages)
 
 scenarios: ## two hypervisors, the daemon and traffic
 	@$(ENV) go test -tags lab -count=1 -v -timeout 60m $(TESTFLAGS) ./lab/scenarios
@@ -53,8 +53,8 @@ soak: ## faults for a long time: every lost table, every step, ten minutes of ch
 	@SEED=$${SEED:-$$RANDOM}; export SEED; echo "SEED=$$SEED"; \
 	CONTRACTS="$${CONTRACTS:-4 6 4s 6s}" hack/scenario lab/scenarios/lost.sh; \
 	SHARE=100 POINTS=$${POINTS:-40} hack/scenario lab/scenarios/sweep.sh; \
-	SOAK_SECONDS=$${SOAK_SECONDS:-600} PORTS=$${PORTS:-100} RATE=$${RATE:-10} hack/scenario lab/scenarios/soak.sh
-	@$(ENV) go test -count=1 ./plugin -run 'TestAnyHistory|TestTwoHosts' -rapid.checks=5000 -timeout 30m
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} PORTS=$${PORTS:-100} RATE=$${RATE:-10} hack/scenario lab/scenarios/soak.sh; \
+	export RAPID_SEED=$$SEED; $(ENV) go test -count=1 ./plugin -run 'TestAnyHistory|TestTwoHosts' -rapid.checks=5000 -timeout 30m
 
 lab-shell: ## a shell in a virtual machine with two hypervisors
 	@hack/setup demo
