@@ -72,6 +72,7 @@ func (r *rotations) listen(sas []xfrm.SA, now time.Time) {
 type draining struct {
 	pairs map[ends][]drained
 	heard map[xfrm.SAID]hearing
+	short map[int]bool // NICs, by ifindex, for whose room pairs wait
 }
 
 // drained is a pair that sends by its new keys.
@@ -83,9 +84,12 @@ type drained struct {
 
 // drains returns the pairs of a scene.
 func (d *Daemon) drains(s *scene) draining {
-	m := draining{pairs: map[ends][]drained{}, heard: d.rot.heard}
+	m := draining{pairs: map[ends][]drained{}, heard: d.rot.heard, short: map[int]bool{}}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
+		if pi.Problem != nil && pi.Problem.Code == codeLimit {
+			m.short[pi.PF] = true
+		}
 		if pi.Want != Encrypt {
 			continue
 		}
@@ -103,7 +107,7 @@ func (d *Daemon) drains(s *scene) draining {
 // is. An older inbound SA of a pair is of use while packets come by it. That none
 // come may be chance: the peer must have been heard by the new one well after it was
 // shown that this host sends by it, for then it has turned as well. Until then the
-// older one counts as used a moment ago.
+// older one counts as used a moment ago, but where others wait for its room.
 func (m draining) since(sa *xfrm.SA, unwanted, now time.Time, retire time.Duration) (time.Time, time.Duration) {
 	pairs := m.pairs[ends{sa.Src, sa.Dst}]
 	if sa.Dir != xfrm.In || len(pairs) == 0 {
@@ -113,6 +117,9 @@ func (m draining) since(sa *xfrm.SA, unwanted, now time.Time, retire time.Durati
 		unwanted = at
 	}
 	idle := now.Sub(unwanted)
+	if m.short[sa.Offload.Ifindex] {
+		return unwanted, idle
+	}
 	for _, p := range pairs {
 		from := unwanted
 		if p.shown.After(from) {
