@@ -92,7 +92,7 @@ func inUse(s *scene, ifindex int) bool {
 
 // protect notes the PFs whose guards all stand now.
 func (d *Daemon) protect(s *scene) {
-	k := stateMaker{scene: s, now: newView(&s.observed)}
+	k := stateMaker{scene: s, now: s.now}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range s.facts.PFs {

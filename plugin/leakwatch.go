@@ -104,7 +104,7 @@ func (w *leakWatch) next(every time.Duration, now time.Time) (Wish, time.Time) {
 // sample is what the scene says to the meter.
 func (d *Daemon) sample(s *scene) Sample {
 	out := Sample{Read: s.read, SAs: s.observed.SAs, Courses: make(map[Pair]Course, len(s.intent.Pairs)), Guards: map[VTEP]int{}}
-	b := statusMaker{scene: s, now: newView(&s.observed)}
+	b := statusMaker{scene: s, now: s.now}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
 		way := map[string]course{StateEncrypted: toSA, StateBlocked: toGuard, StateClear: toWish, StateUnprotected: toNowhere}[b.stateOf(pi)]
@@ -231,11 +231,11 @@ func (d *Daemon) block(s *scene, found []Finding) {
 		return
 	}
 	for _, f := range found {
-		i, is := slices.BinarySearchFunc(s.intent.Pairs, f.Pair, func(pi PairIntent, p Pair) int { return pi.Compare(p) })
-		if !is || s.intent.Pairs[i].Want != Encrypt {
+		pi := s.intent.pair(f.Pair)
+		if pi == nil || pi.Want != Encrypt {
 			continue
 		}
-		d.leak.blocked[f.Pair] = LeakBlock{s.intent.Pairs[i].Keys.Name, Problem{f.Code,
+		d.leak.blocked[f.Pair] = LeakBlock{pi.Keys.Name, Problem{f.Code,
 			"the pair leaked and on_leak is block: it stays blocked until ovs-ipsec-offload is started again or the pair gets new keys"}}
 		d.leak.again = true
 	}

@@ -98,11 +98,22 @@ func negotiatedSA(s *xfrm.SA, ports map[uint16]bool) (Pair, bool) {
 	return Pair{}, false
 }
 
-// lacksSA tells whether an IKE daemon made p and none of sas is for it.
-func lacksSA(p *xfrm.Policy, sas []xfrm.SA) bool {
-	return negotiatedPolicy(p) && !slices.ContainsFunc(sas, func(s xfrm.SA) bool {
-		return s.Reqid == p.Tmpl.Reqid && s.Dir == p.Dir
-	})
+// unserved tells whether an IKE daemon made a policy for which there is no SA.
+func unserved(policies []xfrm.Policy, sas []xfrm.SA) bool {
+	type end struct {
+		reqid uint32
+		dir   xfrm.Dir
+	}
+	lacks := map[end]bool{}
+	for i := range policies {
+		if p := &policies[i]; negotiatedPolicy(p) {
+			lacks[end{p.Tmpl.Reqid, p.Dir}] = true
+		}
+	}
+	for i := range sas {
+		delete(lacks, end{sas[i].Reqid, sas[i].Dir})
+	}
+	return len(lacks) > 0
 }
 
 // overlayPorts returns the UDP ports that tunnels or policies of ours name.
@@ -154,7 +165,7 @@ func (b *builder) negotiate(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 // guards stand in their NIC. One that it was given already stays while a guard
 // is put back: nothing is won by taking its SAs away.
 func (s *scene) conns(before map[Pair]bool) ([]ike.Conn, map[Pair]bool) {
-	now, given := newView(&s.observed), map[Pair]bool{}
+	given := map[Pair]bool{}
 	var cs []ike.Conn
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
@@ -162,7 +173,7 @@ func (s *scene) conns(before map[Pair]bool) ([]ike.Conn, map[Pair]bool) {
 			continue
 		}
 		g := GuardIntent{VTEP: pi.VTEP(), PF: pi.PF}
-		if before[pi.Pair] || now.guardStands(g, xfrm.Out) && now.guardStands(g, xfrm.In) {
+		if before[pi.Pair] || s.now.guardStands(g, xfrm.Out) && s.now.guardStands(g, xfrm.In) {
 			cs, given[pi.Pair] = append(cs, *pi.IKE), true
 		}
 	}
@@ -196,14 +207,14 @@ const renewAfter = 2 * time.Second
 func (d *Daemon) lapses(s *scene) (names []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	carriers, now, v := s.observed.carriers(), d.cfg.Now(), newView(&s.observed)
+	carriers, now := s.observed.carriers(), d.cfg.Now()
 	lapsed := map[Pair]time.Time{}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
 		if pi.Want != Negotiate || !d.given[pi.Pair] || !complete(s.ike.Conns[pi.IKE.Name]) {
 			continue
 		}
-		if v.fateOf(pi.Pair, pi.PF) == encrypted && carriers[stream{pi.Pair, xfrm.In}] != nil {
+		if s.now.fateOf(pi.Pair, pi.PF) == encrypted && carriers[stream{pi.Pair, xfrm.In}] != nil {
 			continue
 		}
 		since, is := d.lapsed[pi.Pair]
@@ -310,6 +321,9 @@ type stream struct {
 
 // carriers returns the newest of the SAs that IKE made for each stream.
 func (ob *Observed) carriers() map[stream]*xfrm.SA {
+	if len(ob.Negotiated) == 0 {
+		return nil
+	}
 	m := map[stream]*xfrm.SA{}
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]

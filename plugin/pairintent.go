@@ -267,10 +267,7 @@ func (b *builder) adopts(pi *PairIntent, id xfrm.SAID, src netip.Addr, key xfrm.
 
 // problemsOf gives the refusals that stand in the row itself, and then p.
 func problemsOf(t *ovsdb.Tunnel, p *Problem) []Problem {
-	var ps []Problem
-	for _, q := range t.Problems {
-		ps = append(ps, Problem{q.Code, q.Text})
-	}
+	ps := problemsIn(t.Problems)
 	if p != nil && len(ps) == 0 {
 		ps = append(ps, *p)
 	}

@@ -86,7 +86,7 @@ const bootsAbsent = 3
 // nextState returns what to keep after a round in which prev was kept before.
 func nextState(prev saved.State, s *scene, boot string) saved.State {
 	next := saved.State{Boot: boot}
-	k := stateMaker{scene: s, now: newView(&s.observed), used: map[string]bool{}, home: map[VTEP]string{}}
+	k := stateMaker{scene: s, now: s.now, used: map[string]bool{}, home: map[VTEP]string{}}
 	for _, g := range prev.Guards {
 		k.home[vtepAt(g)] = g.PF
 	}

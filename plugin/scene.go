@@ -125,7 +125,7 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 	if err != nil {
 		return Observed{}, fmt.Errorf("read policies: %w", err)
 	}
-	if slices.ContainsFunc(policies, func(p xfrm.Policy) bool { return lacksSA(&p, sas) }) {
+	if unserved(policies, sas) {
 		// The IKE daemon may have made both in between. It makes SAs first.
 		if sas, err = k.SAs(ctx); err != nil {
 			return Observed{}, fmt.Errorf("read SAs once more: %w", err)
@@ -145,11 +145,14 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 		if sas[i].Dir == xfrm.In {
 			ob.Inbound[sas[i].Offload.Ifindex]++
 		}
-		pair, negotiated := negotiatedSA(&sas[i], ports)
-		if negotiated {
-			ob.Negotiated[sas[i].ID()] = pair
+		ours := oursSA(&sas[i])
+		if !ours {
+			var pair Pair
+			if pair, ours = negotiatedSA(&sas[i], ports); ours {
+				ob.Negotiated[sas[i].ID()] = pair
+			}
 		}
-		if negotiated || oursSA(&sas[i]) {
+		if ours {
 			ob.SAs = append(ob.SAs, sas[i])
 		} else {
 			foreign(sas[i].Offload.Ifindex, sas[i].Dir)

@@ -32,7 +32,7 @@ func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
 	host, gate, pairs, last := d.host, d.gate, maps.Clone(d.pairs), d.hold.last
 	d.mu.Unlock()
-	b := statusMaker{scene: s, now: newView(&s.observed), name: pfNamesOf(s.facts).of, at: d.cfg.Now(), pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
+	b := statusMaker{scene: s, now: s.now, name: pfNamesOf(s.facts).of, at: d.cfg.Now(), pairs: pairs, ike: s.observed.carriers(), hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), s.notes
 	for _, err := range []error{host.err, gate.err, d.saveProblem()} {

@@ -92,27 +92,24 @@ func child(c Conn, o Options, name string) vici.Message {
 	return m
 }
 
-func local(c Conn) vici.Message {
-	m := vici.Message{vici.Text("auth", c.Auth.method())}
-	if id := c.localID(); id != "" {
-		m = append(m, vici.Text("id", id))
-	}
-	if len(c.Auth.Cert) > 0 {
-		m = append(m, vici.Blobs("certs", blocks(c.Auth.Cert)...))
+func local(c Conn) vici.Message { return party(c, c.localID(), c.Auth.Cert) }
+
+func remote(c Conn) vici.Message {
+	m := party(c, c.remoteID(), c.Auth.RemoteCert)
+	if len(c.Auth.CA) > 0 {
+		m = append(m, vici.Blobs("cacerts", blocks(c.Auth.CA)...))
 	}
 	return m
 }
 
-func remote(c Conn) vici.Message {
+// party returns what the section of either end begins with.
+func party(c Conn, id string, certs []byte) vici.Message {
 	m := vici.Message{vici.Text("auth", c.Auth.method())}
-	if id := c.remoteID(); id != "" {
+	if id != "" {
 		m = append(m, vici.Text("id", id))
 	}
-	if len(c.Auth.RemoteCert) > 0 {
-		m = append(m, vici.Blobs("certs", blocks(c.Auth.RemoteCert)...))
-	}
-	if len(c.Auth.CA) > 0 {
-		m = append(m, vici.Blobs("cacerts", blocks(c.Auth.CA)...))
+	if len(certs) > 0 {
+		m = append(m, vici.Blobs("certs", blocks(certs)...))
 	}
 	return m
 }
