@@ -83,7 +83,7 @@ type Daemon struct {
 	streak   int           // rounds in a row that changed something
 	last     Status
 	told     map[string]string // last line logged about a subject
-	ports    map[string]string // trouble of each port at the last round
+	ports    map[string]string // trouble of each port that asked for IPsec at the last round, or ""
 	keep     keeper
 	leak     leakWatch
 	cards    map[cardName]*card  // what NICs have shown

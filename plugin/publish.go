@@ -20,7 +20,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 	d.shown.Store(&Seen{Status: st, SAs: s.observed.SAs, Policies: s.observed.Policies, Device: pfNamesOf(s.facts).of})
 	d.mu.Unlock()
 	d.tellProblems(st.Problems)
-	d.tellPorts(st.Ports)
+	d.tellPorts(st.Ports, st.Pairs)
 	if !d.cfg.Report || !s.state.Connected {
 		return
 	}

@@ -61,7 +61,12 @@ func TestLogOfPorts(t *testing.T) {
 	r.OVS.SetPort(secure("vx2", "10.0.0.1", "10.0.0.4", "none"))
 	say("blocked", `WARN msg="port is blocked" port=vx2 code=KEY_MISSING reason="there is no key set none on this host"`)
 	r.OVS.DelPort("vx2")
-	say("deleted", `INFO msg="port is gone or asks for no IPsec any more" port=vx2`)
+	say("deleted", `INFO msg="port is gone" port=vx2`)
+	r.OVS.DelPort("vx1")
+	say("one without trouble is deleted")
+	r.OVS.SetPort(plain("vx0", "10.0.0.1", "10.0.0.2"))
+	say("it loses its only ipsec option", `WARN msg="port has no ipsec option any more and asks for clear text" port=vx0 state=clear`)
+	say("said once")
 }
 
 func TestLogOfManyPorts(t *testing.T) {
