@@ -3,27 +3,31 @@
 # What the scenarios with an IKE daemon share.
 . "$(dirname "$0")/lib.sh"
 
-# fail: also what the IKE daemons have to say.
-fail() {
-	printf 'FAIL: %s\n' "$*"
-	for n in 1 2; do
-		[ -s "/tmp/daemon$n.log" ] && { echo "-- daemon on hv$n:"; tail -n 30 "/tmp/daemon$n.log"; }
-		lab-hv "$n" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$n: /"
-		echo "-- nic $n: $(lab-nic "$n" | tr '\n' ' ')"
-		lab-ike "$n" log 2>/dev/null | tail -n 40 | sed "s/^/-- IKE daemon of hv$n: /"
-		lab-hv "$n" ip -d xfrm state | grep -E '^src|proto|offload' | sed "s/^/-- SAs of hv$n: /"
-		lab-hv "$n" ip xfrm policy | grep -v socket | grep -E '^src|priority|proto esp' | sed "s/^/-- policies of hv$n: /"
-	done
-	exit 1
+# What the scenarios are tried with: a kind of lab-ike that the daemon drives.
+IKE=${IKE:-strongswan}
+
+# tell: also what the IKE daemons have to say.
+tell() {
+	[ -s "/tmp/daemon$1.log" ] && { echo "-- daemon on hv$1:"; tail -n 30 "/tmp/daemon$1.log"; }
+	lab-hv "$1" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$1: /"
+	echo "-- nic $1: $(lab-nic "$1" | tr '\n' ' ')"
+	lab-ike "$1" log 2>/dev/null | tail -n 40 | sed "s/^/-- IKE daemon of hv$1: /"
+	lab-hv "$1" ip -d xfrm state | grep -E '^src|proto|offload' | sed "s/^/-- SAs of hv$1: /"
+	lab-hv "$1" ip xfrm policy | grep -v socket | grep -E '^src|priority|proto esp' | sed "s/^/-- policies of hv$1: /"
 }
 
-# port N PORT FAMILY [OPTION=VALUE...]: a VXLAN port towards the other hypervisor.
+# link N M PORT FAMILY [OPTION=VALUE...]: a port of hypervisor N towards M, as tunnel
+# makes them. FAMILY is 4 or 6, or 4- or 6- for one without local_ip.
+link() {
+	case $4 in 4*) net=10.0.0. ;; 6*) net=fd00:: ;; esac
+	case $4 in *-) own=- ;; *) own=$net$1 ;; esac
+	n=$1 far=$net$2 name=$3; shift 4
+	tunnel "$n" "$name" "$own" "$far" "$@"
+}
+# port N PORT FAMILY [OPTION=VALUE...]: a port towards the other one of two hypervisors.
 port() {
 	n=$1 name=$2 family=$3; shift 3
-	case $family in
-	4) tunnel "$n" "$name" "10.0.0.$n" "10.0.0.$((3 - n))" "$@" ;;
-	6) tunnel "$n" "$name" "fd00::$n" "fd00::$((3 - n))" "$@" ;;
-	esac
+	link "$n" $((3 - n)) "$name" "$family" "$@"
 }
 # encrypted PORT [N...]: it is so, on both hypervisors or those named.
 encrypted() {
@@ -42,14 +46,24 @@ carried() {
 # lab_reaches COUNT: as reaches, faster, over IPv4 of the overlay.
 lab_reaches() { lab-vm 1 ping -q -c "$1" -i 0.05 -W 2 192.168.7.2 | grep -q " $1 received"; }
 
-# sas N: "SPI REQID" of each SA of hypervisor N, sorted.
-sas() { lab-hv "$1" ip xfrm state | awk '$1 == "proto" { print $4, $6 }' | sort; }
-# before: remembers the SAs of both. renewed N: hypervisor N has the SAs of two
-# children, and none of those.
-before() { for n in 1 2; do sas $n >/tmp/before$n; done; }
+# sas N [NET]: "SPI REQID" of each SA of hypervisor N, or of those from addresses that
+# begin so, sorted.
+sas() { lab-hv "$1" ip xfrm state | awk -v net="${2:-}" '$1 == "src" { ours = index($2, net) == 1 } $1 == "proto" && ours { print $4, $6 }' | sort; }
+# before [N...]: remembers the SAs of both, or of those named. renewed N [NET]: hypervisor
+# N has those of two children (of that net), none of which it had. same N [NET]: it had
+# all that it has. kept N: it has all that it had.
+before() { for n in ${*:-1 2}; do sas "$n" >"/tmp/before$n"; done; }
 renewed() {
-	sas "$1" >/tmp/now
+	sas "$1" "${2:-}" >/tmp/now
 	[ "$(wc -l </tmp/now)" = 4 ] && [ -z "$(comm -12 /tmp/now "/tmp/before$1")" ]
+}
+same() {
+	sas "$1" "${2:-}" >/tmp/now
+	[ -s /tmp/now ] && [ -z "$(comm -23 /tmp/now "/tmp/before$1")" ]
+}
+kept() {
+	sas "$1" >/tmp/now
+	[ -s "/tmp/before$1" ] && [ -z "$(comm -13 /tmp/now "/tmp/before$1")" ]
 }
 # all_offloaded N: there are SAs, and each is in the NIC.
 all_offloaded() {
@@ -57,8 +71,67 @@ all_offloaded() {
 }
 # children N out|in: what the IKE daemon of hypervisor N calls its child SAs.
 children() { lab-hv "$1" swanctl --list-sas 2>/dev/null | sed -n "s/^  \([^ ]*-$2\): #.*/\1/p" | sort -u; }
-# contains FILE FILE: every line of the second stands in the first.
-contains() { [ -z "$(sort "$1" | comm -13 - "$2")" ]; }
+
+# ike_start N: the IKE daemon and ours on hypervisor N, in this order.
+ike_start() { lab-ike "$1" start "$IKE"; ours "$1"; }
+# ours N: our daemon alone, for that kind of IKE daemon.
+ours() {
+	case $IKE in
+	strongswan) daemon_start "$1" ;;
+	*) daemon_start "$1" --ike "$IKE" ;;
+	esac
+}
+# conns N [ADDRESS]: the connections that the IKE daemon of hypervisor N has, or the
+# one with that peer. It names those of others, too, of which the lab has none.
+conns() {
+	case $IKE in
+	strongswan)
+		lab-hv "$1" swanctl --list-conns 2>/dev/null |
+			awk -v want="${2:-}" '/^[^ ].*: IKEv/ { sub(":.*", ""); name = $0 } /^  remote:/ && (want == "" || $2 == want) { print name }'
+		;;
+	libreswan)
+		lab-hv "$1" ipsec status | grep -F "...${2:-}${2:+<}" | grep -F '; eroute' | sed -n 's/.*"\([^"]*\)".*/\1/p' | sed 's/\[[0-9]*\]$//' | sort -u
+		;;
+	esac
+}
+# forget N: an administrator has the IKE daemon of hypervisor N forget all that is not
+# in its files, as a reload of its unit does, and all secrets; SAs stay.
+# end_ike N ADDRESS: ends the IKE SA with that peer. end_child N ADDRESS: one child of it.
+forget() {
+	case $IKE in
+	strongswan)
+		was=$(lab-ike "$1" log | grep -c 'removed vici connection' || true)
+		lab-hv "$1" swanctl --load-all --clear --noprompt >/tmp/forgotten 2>&1
+		[ "$(lab-ike "$1" log | grep -c 'removed vici connection')" -gt "$was" ]
+		;;
+	libreswan) for c in $(conns "$1"); do lab-hv "$1" ipsec whack --name "$c" --delete >/tmp/forgotten 2>&1; done ;;
+	esac
+}
+end_ike() {
+	case $IKE in
+	strongswan) lab-hv "$1" swanctl --terminate --ike "$(conns "$1" "$2")" ;;
+	libreswan) for c in $(conns "$1" "$2"); do lab-hv "$1" ipsec whack --name "$c" --terminate; done ;;
+	esac >/tmp/ended 2>&1
+}
+end_child() {
+	case $IKE in
+	strongswan) lab-hv "$1" swanctl --terminate --child "$(conns "$1" "$2")-out" ;;
+	libreswan) lab-hv "$1" ipsec whack --name "$(conns "$1" "$2" | head -n 1)" --terminate ;;
+	esac >/tmp/ended 2>&1
+}
+# attempts N ADDRESS: how often the IKE daemon of hypervisor N has begun with that peer.
+attempts() { lab-ike "$1" log | grep -c "initiating IKE.* to $2\$" || true; }
+# knows N FILE: the IKE daemon of hypervisor N has the certificate of that file.
+knows() {
+	serial=$(openssl x509 -in "$2" -noout -serial | sed 's/.*=//')
+	case $IKE in
+	strongswan) lab-hv "$1" swanctl --list-certs --type x509 2>/dev/null | awk '$1 == "serial:" { gsub(":", ""); print $2 }' ;;
+	libreswan)
+		lab-hv "$1" sh -c 'certutil -L -d /var/lib/ipsec/nss | awk "NF > 1 && \$NF ~ /,/ { print \$1 }" |
+			while read -r n; do certutil -L -d /var/lib/ipsec/nss -a -n "$n" | openssl x509 -noout -serial | sed "s/.*=//"; done'
+		;;
+	esac | grep -qi "^0*$serial\$"
+}
 
 # stream: echo requests every 50 ms until stream_end, which shows what was lost
 # and the longest time without an answer, and sets lost and gap (ms).

@@ -6,12 +6,14 @@ say()  { printf '\n--- [%s s] %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
 note() { printf '    %s\n' "$*"; }
 fail() {
 	printf 'FAIL: %s\n' "$*"
-	for n in 1 2; do
-		[ -s "/tmp/daemon$n.log" ] && { echo "-- daemon on hv$n:"; tail -n 30 "/tmp/daemon$n.log"; }
-		lab-hv "$n" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$n: /"
-		echo "-- nic $n: $(lab-nic "$n" | tr '\n' ' ')"
-	done
+	for n in $(seq "$LAB_HYPERVISORS"); do tell "$n"; done
 	exit 1
+}
+# tell N: what there is to say of hypervisor N after a failure.
+tell() {
+	[ -s "/tmp/daemon$1.log" ] && { echo "-- daemon on hv$1:"; tail -n 30 "/tmp/daemon$1.log"; }
+	lab-hv "$1" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$1: /"
+	echo "-- nic $1: $(lab-nic "$1" | tr '\n' ' ')"
 }
 
 # eventually SECONDS WHAT COMMAND...: the command must succeed within the time.
@@ -74,15 +76,23 @@ keys() {
 	echo "$name"
 }
 
-# tunnel N PORT LOCAL REMOTE [OPTION=VALUE...]: a VXLAN port on br-int of hypervisor N.
+# tunnel N PORT LOCAL REMOTE [OPTION=VALUE...]: a port on br-int of hypervisor N; a
+# VXLAN one if type=KIND is not among the options, and without local_ip or remote_ip
+# if LOCAL or REMOTE is -.
 # It does not wait for ovs-vswitchd, which may be stopped on purpose.
 tunnel() {
 	n=$1 port=$2 l=$3 r=$4; shift 4
 	opts=""
-	for o in "$@"; do opts="$opts options:$o"; done
+	[ "$l" = - ] || opts="options:local_ip=$l"
+	[ "$r" = - ] || opts="$opts options:remote_ip=$r"
+	for o in "$@"; do
+		case $o in
+		type=*) opts="$opts $o" ;; # the last one holds
+		*) opts="$opts options:$o" ;;
+		esac
+	done
 	# shellcheck disable=SC2086
-	lab-hv "$n" ovs-vsctl --no-wait --may-exist add-port br-int "$port" -- set interface "$port" type=vxlan \
-		options:local_ip="$l" options:remote_ip="$r" $opts
+	lab-hv "$n" ovs-vsctl --no-wait --may-exist add-port br-int "$port" -- set interface "$port" type=vxlan $opts
 }
 
 # steer N PORT: all traffic of the VF goes through PORT and back, so that every
@@ -96,6 +106,10 @@ steer() {
 # state N PORT: what the status says about a tunnel port.
 state() { lab-hv "$1" ovs-ipsec-offload status --json | jq -r --arg p "$2" '.pairs[] | select(.ports | index($p)) | .state'; }
 state_is() { [ "$(state "$1" "$2")" = "$3" ]; }
+# port_is N PORT STATE, host_is N STATE: the state of a port, which may be in no pair,
+# and of the whole host.
+port_is() { [ "$(lab-hv "$1" ovs-ipsec-offload status --json | jq -r --arg p "$2" '.ports[] | select(.name == $p) | .state')" = "$3" ]; }
+host_is() { [ "$(lab-hv "$1" ovs-ipsec-offload status --json | jq -r .state)" = "$2" ]; }
 # problem N PORT: the code of a tunnel port's first problem.
 problem() { lab-hv "$1" ovs-ipsec-offload status --json | jq -r --arg p "$2" '.ports[] | select(.name == $p) | .problems[0].code // "none"'; }
 problem_is() { [ "$(problem "$1" "$2")" = "$3" ]; }
