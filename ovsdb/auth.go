@@ -54,6 +54,7 @@ type IKE struct {
 	RekeyTime    time.Duration // age at which an SA is replaced
 	IKERekeyTime time.Duration // age at which the IKE SA is replaced
 	DPDDelay     time.Duration // silence after which the peer is asked for a sign of life
+	OneChild     bool          // ipsec_children=one: one child SA for both directions
 }
 
 // keySource reads where the port's keys come from. One source may be named; the
@@ -77,6 +78,7 @@ func (r *optionReader) keySource() {
 		r.pskFile()
 		r.certificates()
 		r.peer()
+		r.children()
 	}
 	if r.t.Auth.Method != "" && r.t.Mode == Tunneled {
 		r.refuse(CodeMode, "ipsec_mode=tunnel: SAs by IKE are in transport mode, as those of ovs-monitor-ipsec: remove the option, or use ipsec_keys")
@@ -191,6 +193,22 @@ func (r *optionReader) peer() {
 			peerStock, r.t.DstPort, tunnelPort(r.t.Type))
 	default:
 		r.t.StockPeer = true
+	}
+}
+
+// children reads ipsec_children, which both ends must have alike.
+func (r *optionReader) children() {
+	v, set := r.opts[optChildren]
+	switch {
+	case !set:
+	case v != childrenOne && v != childrenTwo:
+		r.refuse(CodeChildren, "ipsec_children %s: must be two (a child SA for each direction, the default) or one (for both, at half the NIC's SAs)", quote(v))
+	case r.t.Auth.Method == "":
+		r.refuse(CodeChildren, "ipsec_children: is for keys by IKE: remove it, or set psk_file, psk, remote_cert or remote_name")
+	case v == childrenOne && r.t.StockPeer:
+		r.refuse(CodeChildren, "ipsec_children=one with ipsec_peer=%s: such a peer sets up a child SA for each direction: remove ipsec_children", peerStock)
+	default:
+		r.t.IKE.OneChild = v == childrenOne
 	}
 }
 

@@ -73,6 +73,9 @@ func TestAuth(t *testing.T) {
 		{"a pattern", "remote_name=*.example.com", wholePKI, Auth{Method: MethodCA}, []string{CodeRemoteName}},
 		{"a long name", "remote_name=" + strings.Repeat("a", 256), wholePKI, Auth{Method: MethodCA}, []string{CodeRemoteName}},
 		{"tunnel mode", "psk=s ipsec_mode=tunnel", PKI{}, Auth{Method: MethodPSK, PSK: NewSecret("s")}, []string{CodeMode}},
+		{"one child of a stock peer", "psk=s ipsec_children=one ipsec_peer=ovs-monitor-ipsec", PKI{}, Auth{Method: MethodPSK, PSK: NewSecret("s")}, []string{CodeChildren}},
+		{"an odd number of children", "psk=s ipsec_children=1", PKI{}, Auth{Method: MethodPSK, PSK: NewSecret("s")}, []string{CodeChildren}},
+		{"one child without IKE", "ipsec_keys=k ipsec_children=one", PKI{}, Auth{}, []string{CodeChildren}},
 		{"by flow", "psk=s remote_ip=flow", PKI{}, Auth{Method: MethodPSK, PSK: NewSecret("s")}, []string{CodeRemoteIP}},
 		{"two families", "psk=s remote_ip=fd00::2", PKI{}, Auth{Method: MethodPSK, PSK: NewSecret("s")}, []string{CodeFamily}},
 	} {
@@ -91,6 +94,8 @@ func TestPassthrough(t *testing.T) {
 		want   IKE
 		codes  []string
 	}{
+		{"ipsec_children=one", IKE{OneChild: true}, nil},
+		{"ipsec_children=two", IKE{}, nil},
 		{"ipsec_replay-window=64", IKE{ReplayWindow: 64}, nil},
 		{"ipsec_replay_window=256", IKE{ReplayWindow: 256}, nil},
 		{"ipsec_replay-window=0", IKE{}, refused},

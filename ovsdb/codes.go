@@ -27,6 +27,7 @@ const (
 	CodeNoCert     = "OPT_NO_CERT"     // the host has no certificate and private_key for the port
 	CodeNoCA       = "OPT_NO_CA"       // remote_name without remote_cert and ca_cert
 	CodePeer       = "OPT_PEER"        // ipsec_peer
+	CodeChildren   = "OPT_CHILDREN"    // ipsec_children
 	CodeIKEOption  = "OPT_IKE_OPTION"  // option for the IKE daemon that cannot be had
 	CodeIgnored    = "OPT_IGNORED"     // note: option for the IKE daemon without effect here
 

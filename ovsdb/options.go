@@ -26,10 +26,17 @@ const (
 	optPSKFile      = "psk_file"
 	optIPsecPSKFile = "ipsec_psk_file" // another spelling: OVS 3.6 and newer warns of the first only
 	optPeer         = "ipsec_peer"
+	optChildren     = "ipsec_children"
 )
 
 // peerStock is the value of ipsec_peer for a peer that runs OVS's own script.
 const peerStock = "ovs-monitor-ipsec"
+
+// The values of ipsec_children.
+const (
+	childrenOne = "one"
+	childrenTwo = "two"
+)
 
 // byFlow is the value of remote_ip and local_ip that leaves the address to the
 // OpenFlow rules.
@@ -158,7 +165,7 @@ func (r *optionReader) others() {
 		case r.passed(k):
 		default:
 			r.refuse(CodeUnknown, "unknown option %s: known are %s", quote(k),
-				strings.Join([]string{optMode, optOffload, optKeys, optDev, optIPsecPSKFile, optPeer}, ", "))
+				strings.Join([]string{optMode, optOffload, optKeys, optDev, optIPsecPSKFile, optPeer, optChildren}, ", "))
 		}
 	}
 }
@@ -189,7 +196,7 @@ func concernsIPsec(k string) bool {
 
 func known(k string) bool {
 	switch k {
-	case optPSK, optPSKFile, optIPsecPSKFile, optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer:
+	case optPSK, optPSKFile, optIPsecPSKFile, optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer, optChildren:
 		return true
 	}
 	return false
@@ -231,7 +238,7 @@ func looksLikeKey(v string) bool {
 // that of every option about IPsec but those that are known to hold no secret.
 func secretOption(k string) bool {
 	switch k {
-	case optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer:
+	case optRemoteCert, optRemoteName, optMode, optOffload, optKeys, optDev, optPeer, optChildren:
 		return false
 	}
 	return concernsIPsec(normal(k)) && !passedOption(k)

@@ -276,7 +276,7 @@ func (r *run) change(ctx context.Context, steps []Step) {
 func (r *run) armed(s *Step) (xfrm.Op, error) {
 	op := s.Op
 	if op.Kind != xfrm.AddSA {
-		return op, nil
+		return s.real(), nil
 	}
 	in, out, err := r.keys.Material(s.Keys.Name)
 	if err != nil {

@@ -31,8 +31,9 @@ import (
 type childSA byte
 
 const (
-	childOut childSA = 'o' // carries what this host sends
-	childIn  childSA = 'i' // carries what the peer sends
+	childOut  childSA = 'o' // carries what this host sends
+	childIn   childSA = 'i' // carries what the peer sends
+	childBoth childSA = 'b' // carries both: the only one (ipsec_children=one)
 )
 
 // negotiatedReqid returns the reqid of a child SA of a pair.
@@ -68,10 +69,17 @@ func negotiatedPolicy(p *xfrm.Policy) bool {
 		return false
 	}
 	pair, is := pairOf(p)
-	return is && p.Tmpl.Reqid == negotiatedReqid(pair, carrier(p.Dir))
+	return is && carries(p.Tmpl.Reqid, pair, p.Dir)
 }
 
-// carrier returns the child SA that carries overlay traffic in a direction.
+// carries tells whether a reqid is that of the child SA that carries overlay traffic
+// of a pair in a direction.
+func carries(reqid uint32, p Pair, d xfrm.Dir) bool {
+	return reqid == negotiatedReqid(p, carrier(d)) || reqid == negotiatedReqid(p, childBoth)
+}
+
+// carrier returns the child SA that carries overlay traffic in a direction, unless one
+// does for both.
 func carrier(d xfrm.Dir) childSA {
 	if d == xfrm.Out {
 		return childOut
@@ -91,8 +99,10 @@ func negotiatedSA(s *xfrm.SA, ports map[uint16]bool) (Pair, bool) {
 	}
 	for port := range ports {
 		p.Port = port
-		if s.Reqid == negotiatedReqid(p, childOut) || s.Reqid == negotiatedReqid(p, childIn) {
-			return p, true
+		for _, c := range []childSA{childOut, childIn, childBoth} {
+			if s.Reqid == negotiatedReqid(p, c) {
+				return p, true
+			}
 		}
 	}
 	return Pair{}, false
@@ -150,7 +160,12 @@ func (b *builder) negotiate(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 	}
 	c := &ike.Conn{Name: connName(pi.Pair), Local: pi.Local, Remote: pi.Remote, Port: pi.Port, Auth: a.Auth, Stock: t.StockPeer,
 		Own:      ike.Own{RekeyTime: t.IKE.RekeyTime, IKERekeyTime: t.IKE.IKERekeyTime, DPDDelay: t.IKE.DPDDelay, ReplayWindow: t.IKE.ReplayWindow},
-		ReqidOut: negotiatedReqid(pi.Pair, childOut), ReqidIn: negotiatedReqid(pi.Pair, childIn), Lead: pi.Local.Less(pi.Remote)}
+		ReqidOut: negotiatedReqid(pi.Pair, childOut), ReqidIn: negotiatedReqid(pi.Pair, childIn), Lead: pi.Local.Less(pi.Remote),
+		OneChild: t.IKE.OneChild}
+	if c.OneChild {
+		c.ReqidOut = negotiatedReqid(pi.Pair, childBoth)
+		c.ReqidIn = c.ReqidOut
+	}
 	for _, r := range []uint32{c.ReqidOut, c.ReqidIn} {
 		if owner, taken := b.reqids[r]; taken && owner != pi.Pair {
 			return problem("REQID_TAKEN", "reqid 0x%x, by which the NIC would find the SAs of %s, is that of %s: give one of them another address or dst_port", r, pi.Pair, owner)
@@ -211,7 +226,7 @@ func (d *Daemon) lapses(s *scene) (names []string) {
 	lapsed := map[Pair]time.Time{}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		if pi.Want != Negotiate || !d.given[pi.Pair] || !complete(s.ike.Conns[pi.IKE.Name]) {
+		if pi.Want != Negotiate || !d.given[pi.Pair] || !complete(pi.IKE, s.ike.Conns[pi.IKE.Name]) {
 			continue
 		}
 		if s.now.fateOf(pi.Pair, pi.PF) == encrypted && carriers[stream{pi.Pair, xfrm.In}] != nil {
@@ -250,7 +265,7 @@ const seconds = 2 * time.Second
 func orphan(s *xfrm.SA, st *ike.State, pi *PairIntent) bool {
 	name := ike.In
 	if s.Reqid == pi.IKE.ReqidOut {
-		name = ike.Out
+		name = pi.IKE.Children()[0]
 	}
 	replaced := false
 	for _, k := range st.Conns[pi.IKE.Name].Children {
@@ -262,12 +277,13 @@ func orphan(s *xfrm.SA, st *ike.State, pi *PairIntent) bool {
 	return replaced
 }
 
-// complete tells whether the IKE daemon says that both children are installed.
-func complete(c ike.ConnState) bool {
-	has := func(name string) bool {
-		return slices.ContainsFunc(c.Children, func(k ike.Child) bool { return k.Name == name })
+// complete tells whether the IKE daemon says that all children of a connection are
+// installed.
+func complete(conn *ike.Conn, c ike.ConnState) bool {
+	lacks := func(name string) bool {
+		return !slices.ContainsFunc(c.Children, func(k ike.Child) bool { return k.Name == name })
 	}
-	return has(ike.Out) && has(ike.In)
+	return !slices.ContainsFunc(conn.Children(), lacks)
 }
 
 // keying says what keeps a pair from being encrypted by IKE.
@@ -280,7 +296,7 @@ func keying(pi *PairIntent, st *ike.State) *Problem {
 		return &Problem{c.Problem.Code, c.Problem.Text}
 	case !known:
 		return &Problem{"IKE_WAITS", "the pair was not given to the IKE daemon yet: its guards come first"}
-	case complete(c):
+	case complete(pi.IKE, c):
 		return &Problem{"IKE_NOT_OFFLOADED", fmt.Sprintf("%s says that the SAs are up, but they are not in the NIC (ip xfrm state): restart it after this daemon, so that it finds the NIC's tables there", st.Daemon)}
 	}
 	return &Problem{"IKE_CONNECTING", "no SAs with " + pi.Remote.String() + " yet (" + c.Phase + "): the pair is blocked until there are"}
@@ -328,7 +344,7 @@ func (ob *Observed) carriers() map[stream]*xfrm.SA {
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
 		p, is := ob.Negotiated[sa.ID()]
-		if !is || sa.Reqid != negotiatedReqid(p, carrier(sa.Dir)) {
+		if !is || !carries(sa.Reqid, p, sa.Dir) {
 			continue
 		}
 		if old := m[stream{p, sa.Dir}]; old == nil || sa.Stats.Added > old.Stats.Added {

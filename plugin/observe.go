@@ -12,6 +12,9 @@ import (
 type Observed struct {
 	SAs      []xfrm.SA     // ours, and those an IKE daemon made for our pairs
 	Policies []xfrm.Policy // likewise
+	// Wide holds what a policy really matches that an IKE daemon made for all UDP
+	// between two hosts, by the place that it has among Policies.
+	Wide map[place]xfrm.Selector
 	// Negotiated holds the pairs of the SAs that an IKE daemon made.
 	Negotiated map[xfrm.SAID]Pair
 	// Foreign counts the offloaded objects of others, by PF and direction:

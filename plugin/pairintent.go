@@ -132,7 +132,7 @@ func (b *builder) secure(p Pair, g *group) {
 	lead := b.lead(p, g.secure)
 	for _, t := range g.secure {
 		var own []Problem
-		if t != lead && lead != nil && (t.Keys != lead.Keys || !t.Auth.Equal(lead.Auth) || t.Mode != lead.Mode || t.Dev != lead.Dev) {
+		if t != lead && lead != nil && (t.Keys != lead.Keys || !t.Auth.Equal(lead.Auth) || t.IKE != lead.IKE || t.Mode != lead.Mode || t.Dev != lead.Dev) {
 			own = append(own, Problem{"PAIR_CONFLICT", fmt.Sprintf(
 				"port shares %s with port %s but asks for other ipsec options: the pair follows %s; make them equal", p, lead.Name, lead.Name)})
 		}
@@ -200,6 +200,9 @@ func (b *builder) fill(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 	}
 	pi.PF = pf.Ifindex
 	if p := b.refuseNoPriority(pf.Ifindex, pf.Name, t); p != nil {
+		return p
+	}
+	if p := b.crowded(pi.Pair, t); p != nil {
 		return p
 	}
 	if t.Auth.Method != "" {

@@ -62,6 +62,11 @@ type planner struct {
 
 // step appends a step and notes what it leads to.
 func (p *planner) step(s Step) {
+	if s.Op.Kind == xfrm.DeletePolicy {
+		if sel, is := p.ob.Wide[placeOf(s.Op.Policy)]; is {
+			s.Wide = &sel
+		}
+	}
 	p.plan.Steps = append(p.plan.Steps, s)
 	switch {
 	case s.Verb == OpenGate:

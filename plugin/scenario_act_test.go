@@ -189,6 +189,8 @@ func setOption(t *ovsdb.Tunnel, k, v string) (err error) {
 		t.Mode = ovsdb.Mode(v)
 	case "ipsec_dev":
 		t.Dev = v
+	case "ipsec_children":
+		t.IKE.OneChild = v == "one"
 	case "refused":
 		t.Problems = append(t.Problems, ovsdb.Problem{Code: v, Text: "refused by package ovsdb"})
 	case "psk":

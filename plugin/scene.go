@@ -125,13 +125,15 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 	if err != nil {
 		return Observed{}, fmt.Errorf("read policies: %w", err)
 	}
+	ports := overlayPorts(snap, policies)
+	wide, others := narrow(policies, ports)
 	if unserved(policies, sas) {
 		// The IKE daemon may have made both in between. It makes SAs first.
 		if sas, err = k.SAs(ctx); err != nil {
 			return Observed{}, fmt.Errorf("read SAs once more: %w", err)
 		}
 	}
-	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}}
+	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}, Wide: wide}
 	foreign := func(pf int, dir xfrm.Dir) {
 		if pf != 0 {
 			r := ob.Foreign[pf]
@@ -139,7 +141,6 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 			ob.Foreign[pf] = r
 		}
 	}
-	ports := overlayPorts(snap, policies)
 	ob.SAs, ob.Policies, ob.Negotiated = sas[:0], policies[:0], map[xfrm.SAID]Pair{}
 	for i := range sas {
 		if sas[i].Dir == xfrm.In {
@@ -160,9 +161,12 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 		}
 	}
 	for i := range policies {
-		if oursPolicy(&policies[i]) {
+		switch {
+		case others[i]:
+			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
+		case oursPolicy(&policies[i]):
 			ob.Policies = append(ob.Policies, policies[i])
-		} else {
+		default:
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
 			ob.Strangers.addPolicy(&policies[i])
 		}

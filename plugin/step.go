@@ -51,6 +51,18 @@ type Step struct {
 	Keys  KeySet  // for Reserve, and for a Change that adds an SA: where its key is
 	Guard bool    // the op sets up a guard
 	Drain *Drain  // for HoldFlows
+	// Wide is what the policy of a deletion really matches; nil: its selector.
+	Wide *xfrm.Selector
+}
+
+// real returns the operation as the kernel has to be asked for it.
+func (s Step) real() xfrm.Op {
+	if s.Wide == nil {
+		return s.Op
+	}
+	p := *s.Op.Policy
+	p.Sel = *s.Wide
+	return xfrm.Op{Kind: s.Op.Kind, Policy: &p}
 }
 
 // Drain says which flows have to leave the hardware, and why.
@@ -124,7 +136,7 @@ func (s Step) Text(name func(ifindex int) string) string {
 	case FreeFlows:
 		return "ovs-vsctl remove Open_vSwitch . other_config flow-limit # or as it was, and hw-tc-offload; ovs-appctl revalidator/purge"
 	default:
-		return s.Op.IP(name)
+		return s.real().IP(name)
 	}
 }
 

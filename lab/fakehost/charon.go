@@ -222,7 +222,7 @@ func (c *Charon) establish(ctx context.Context, w ike.Conn) error {
 	}
 	var ks []*ikeChild
 	c.refused[w.Name] = false
-	for _, name := range []string{ike.Out, ike.In} {
+	for _, name := range w.Children() {
 		k, err := c.child(ctx, w, name, facts.Addrs[w.Local].Ifindex)
 		if err != nil {
 			c.refused[w.Name] = true
@@ -239,8 +239,11 @@ func (c *Charon) establish(ctx context.Context, w ike.Conn) error {
 
 func (c *Charon) child(ctx context.Context, w ike.Conn, name string, pf int) (*ikeChild, error) {
 	reqid, out, in := w.ReqidOut, xfrm.Selector{DstPort: w.Port}, xfrm.Selector{SrcPort: w.Port}
-	if name == ike.In {
+	switch name {
+	case ike.In:
 		reqid, out, in = w.ReqidIn, in, out
+	case ike.Both:
+		out, in = xfrm.Selector{}, xfrm.Selector{}
 	}
 	dev := xfrm.Offload{Ifindex: pf, Packet: true}
 	k := &ikeChild{name: name, at: c.h.Clock.Now(),

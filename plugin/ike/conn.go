@@ -12,11 +12,13 @@ import (
 // Prefix begins the name of everything of ours in the IKE daemon.
 const Prefix = "oio-"
 
-// The names of a Conn's two children, as Child.Name gives them. Seen from this
-// end: the overlay's packets leave through the one and come in through the other.
+// The names of a Conn's children, as Child.Name gives them. Seen from this end:
+// the overlay's packets leave through the one and come in through the other, or
+// do both through the only one.
 const (
-	Out = "out" // udp here to udp/Port there
-	In  = "in"  // udp/Port here to udp there
+	Out  = "out"  // udp here to udp/Port there
+	In   = "in"   // udp/Port here to udp there
+	Both = "both" // udp to udp: with Conn.OneChild, instead of the other two
 )
 
 // Conn is one peer: an IKE SA with two children, one for each direction of the
@@ -29,8 +31,14 @@ type Conn struct {
 	Port          uint16     // UDP destination port of the overlay, 4789 for VXLAN
 	Auth          Auth
 
-	// ReqidOut and ReqidIn are given to the children's SAs and policies.
+	// ReqidOut and ReqidIn are given to the children's SAs and policies. With
+	// OneChild they are one.
 	ReqidOut, ReqidIn uint32
+
+	// OneChild tells that one child does for both directions, which the end that
+	// leads sets up and rekeys. It takes half of the NIC's SAs, and all UDP between
+	// the two addresses, whatever its port.
+	OneChild bool
 
 	// Lead tells that this end sets up the IKE SA. The other end waits for it,
 	// and does it itself after Options.TakeOver.
@@ -67,8 +75,20 @@ func (c Conn) Equal(d Conn) bool {
 // sameBut compares all but Auth.
 func (c Conn) sameBut(d Conn) bool {
 	return c.Name == d.Name && c.Local == d.Local && c.Remote == d.Remote && c.Port == d.Port &&
-		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn && c.Lead == d.Lead && c.Stock == d.Stock && c.Own == d.Own
+		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn && c.Lead == d.Lead && c.Stock == d.Stock && c.Own == d.Own &&
+		c.OneChild == d.OneChild
 }
+
+// Children returns the names of the Conn's children, the one to begin with first.
+func (c Conn) Children() []string {
+	if c.OneChild {
+		return []string{Both}
+	}
+	return []string{Out, In}
+}
+
+// sends returns the name of the child that carries what this end sends.
+func (c Conn) sends() string { return c.Children()[0] }
 
 // Auth says how the two ends know each other. Exactly one of PSK, RemoteCert
 // and CA is set. Certificates are contents, not paths.
@@ -96,5 +116,5 @@ func (a Auth) Equal(b Auth) bool {
 // sameTraffic tells whether the SAs of c would do for d.
 func (c Conn) sameTraffic(d Conn) bool {
 	return c.Local == d.Local && c.Remote == d.Remote && c.Port == d.Port &&
-		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn
+		c.ReqidOut == d.ReqidOut && c.ReqidIn == d.ReqidIn && c.OneChild == d.OneChild
 }

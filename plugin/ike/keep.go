@@ -63,7 +63,7 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 		p.twins = time.Time{}
 		p.fill(l, stay, do)
 	}
-	if stay.complete() {
+	if stay.complete(p.conn) {
 		for _, s := range l.sas {
 			if p.stale(s) && s.live() {
 				do.add(doTerminate, "", s.ID, "another one has taken over")
@@ -71,6 +71,7 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 		}
 	}
 	p.single(l, stay, do)
+	p.widen(l, stay, do)
 }
 
 // trim ends the IKE SAs of a pair that are too many. Of two that both ends began
@@ -83,7 +84,7 @@ func (p *peer) trim(l look, stay sa, others []sa, do *plan) {
 	waited := l.now.Sub(p.twins) >= l.o.TakeOver
 	for _, s := range others {
 		sure := apart(s, stay)
-		settled := stay.complete() || !sure || l.now.Sub(p.twins) >= settle
+		settled := stay.complete(p.conn) || !sure || l.now.Sub(p.twins) >= settle
 		if waited || settled && (p.conn.Lead || sure) {
 			do.add(doTerminate, "", s.ID, "there is another one")
 		}
@@ -95,7 +96,7 @@ func (p *peer) trim(l look, stay sa, others []sa, do *plan) {
 // end; the inbound one by the peer, unless the peer cannot know that it is
 // missing, or does not do it.
 func (p *peer) fill(l look, stay sa, do *plan) {
-	for _, child := range []string{Out, In} {
+	for _, child := range p.conn.Children() {
 		if len(stay.has(child)) > 0 {
 			delete(p.missing, child)
 			continue
@@ -121,6 +122,8 @@ func (p *peer) fill(l look, stay sa, do *plan) {
 func (p *peer) patience(l look, stay sa, child string) time.Duration {
 	again := p.wasUp || slices.ContainsFunc(l.sas, p.stale) // the peer may have its child in an older IKE SA
 	switch {
+	case child == Both && stay.Initiator:
+		return 0
 	case child == Out && (stay.Initiator || !again):
 		return 0
 	case child == Out:
@@ -134,7 +137,7 @@ func (p *peer) patience(l look, stay sa, child string) time.Duration {
 // single ends children that are there twice and stay so: the older ones, because
 // charon's policy has the youngest. Each end does so for what it sends.
 func (p *peer) single(l look, stay sa, do *plan) {
-	for _, child := range []string{Out, In} {
+	for _, child := range p.conn.Children() {
 		all := stay.has(child)
 		rekeying := slices.ContainsFunc(all, func(c childSA) bool { return c.State == "REKEYING" })
 		if len(all) < 2 || rekeying {
@@ -145,7 +148,7 @@ func (p *peer) single(l look, stay sa, do *plan) {
 			p.doubled[child] = l.now
 		}
 		start := p.doubled[child].Add(settle)
-		if child == In {
+		if child == In || child == Both && !p.conn.Lead {
 			start = start.Add(l.o.TakeOver)
 		}
 		if start.After(l.now) {
@@ -154,6 +157,16 @@ func (p *peer) single(l look, stay sa, do *plan) {
 		}
 		for _, c := range all[:len(all)-1] {
 			do.add(doTerminateChild, child, c.ID, "there is a younger one")
+		}
+	}
+}
+
+// widen ends what a peer made of the only child that sets up one for each direction.
+func (p *peer) widen(l look, stay sa, do *plan) {
+	for _, c := range stay.Children {
+		if c.Name == Both && c.Narrow && c.stays() {
+			p.reason, p.given = problem(CodeTS, "the peer has a child SA for each direction: give ipsec_children the same value at both ends"), l.now
+			do.add(doTerminateChild, Both, c.ID, "it is for one direction")
 		}
 	}
 }

@@ -33,6 +33,7 @@ type childSA struct {
 	ESN           bool
 	Installed     time.Duration // ago
 	RekeyIn       time.Duration
+	Narrow        bool // it is for some UDP ports only
 }
 
 // readSAs returns the IKE SAs in one list-sa event, which are one.
@@ -73,8 +74,13 @@ func readChild(conn string, m vici.Message) childSA {
 		ESN:       m.Get("esn") == "1",
 		Installed: ago(m.Get("install-time")),
 		RekeyIn:   ago(m.Get("rekey-time")),
+		Narrow:    slices.ContainsFunc(append(m.Items("local-ts"), m.Items("remote-ts")...), namesPort),
 	}
 }
+
+// namesPort tells whether a traffic selector, as charon writes it, has a port:
+// "10.0.0.1/32[udp/4789]".
+func namesPort(ts string) bool { return strings.Contains(ts, "[udp/") }
 
 // number reads a number of the daemon's; 0 stands for what is none.
 func number(s string, base int) uint32 {
@@ -100,14 +106,17 @@ func (s sa) busy() bool { return slices.Contains(s.Tasks, "CHILD_CREATE") }
 func (s sa) has(name string) []childSA {
 	var found []childSA
 	for _, c := range s.Children {
-		if c.Name == name && c.stays() {
+		if c.Name == name && c.stays() && !(name == Both && c.Narrow) {
 			found = append(found, c)
 		}
 	}
 	return found
 }
 
-func (s sa) complete() bool { return len(s.has(Out)) > 0 && len(s.has(In)) > 0 }
+// complete tells whether the IKE SA has all children of c.
+func (s sa) complete(c Conn) bool {
+	return !slices.ContainsFunc(c.Children(), func(name string) bool { return len(s.has(name)) == 0 })
+}
 
 func (c childSA) stays() bool { return c.State == "INSTALLED" || c.State == "REKEYING" }
 

@@ -37,7 +37,7 @@ func TestReadSAs(t *testing.T) {
 	if diff := cmp.Diff(want, readSAs(listed)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if !want[0].busy() || !want[0].complete() || !want[0].live() || want[0].coming() {
+	if !want[0].busy() || !want[0].complete(Conn{}) || !want[0].live() || want[0].coming() {
 		t.Error("the IKE SA is taken for something else")
 	}
 }

@@ -54,17 +54,21 @@ func loadConn(c Conn, o Options) vici.Message {
 		vici.Text("send_cert", "always"),
 		vici.Section("local", local(c)...),
 		vici.Section("remote", remote(c)...),
-		vici.Section("children",
-			vici.Section(childName(c.Name, Out), child(c, o, Out)...),
-			vici.Section(childName(c.Name, In), child(c, o, In)...)))}
+		vici.Section("children", children(c, o)...))}
+}
+
+func children(c Conn, o Options) (m vici.Message) {
+	for _, name := range c.Children() {
+		m = append(m, vici.Section(childName(c.Name, name), child(c, o, name)...))
+	}
+	return m
 }
 
 func child(c Conn, o Options, name string) vici.Message {
-	here, there, reqid := "dynamic[udp]", fmt.Sprintf("dynamic[udp/%d]", c.Port), c.ReqidOut
+	here, there, reqid := c.traffic(name)
 	rekey, random := o.RekeyTime, o.RandTime
-	if name == In {
-		here, there, reqid = there, here, c.ReqidIn
-		rekey, random = 0, 0 // the sender's business
+	if name == In || name == Both && !c.Lead {
+		rekey, random = 0, 0 // the other end's business
 	}
 	proposals := espProposals
 	if c.Stock {
@@ -90,6 +94,18 @@ func child(c Conn, o Options, name string) vici.Message {
 		m = append(m, vici.Text("hw_offload", "packet"))
 	}
 	return m
+}
+
+// traffic returns the traffic selectors of a child and its reqid.
+func (c Conn) traffic(name string) (here, there string, reqid uint32) {
+	all, overlay := "dynamic[udp]", fmt.Sprintf("dynamic[udp/%d]", c.Port)
+	switch name {
+	case Both:
+		return all, all, c.ReqidOut
+	case In:
+		return overlay, all, c.ReqidIn
+	}
+	return all, overlay, c.ReqidOut
 }
 
 func local(c Conn) vici.Message { return party(c, c.localID(), c.Auth.Cert) }

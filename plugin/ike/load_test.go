@@ -72,12 +72,18 @@ func TestMessages(t *testing.T) {
 	pinned.Auth = Auth{Cert: []byte("certificate"), RemoteCert: []byte("peer's certificate"), Key: NewSecret([]byte("key"))}
 	ca := plain
 	ca.Auth = Auth{Cert: []byte("certificate"), CA: []byte("authority"), RemoteID: "hv2", Key: NewSecret([]byte("key"))}
+	one := plain
+	one.OneChild, one.ReqidIn = true, one.ReqidOut
+	led := one
+	led.Lead = false
 	soft := o
 	soft.NoOffload, soft.LifeTime = true, 2*time.Hour
 	for name, m := range map[string]vici.Message{
 		"load-conn-psk":          loadConn(plain, o),
 		"load-conn-other-port":   loadConn(six, o),
 		"load-conn-stock":        loadConn(stock, o),
+		"load-conn-one-child":    loadConn(one, o),
+		"load-conn-one-led":      loadConn(led, o),
 		"load-conn-remote-cert":  loadConn(pinned, o),
 		"load-conn-ca":           loadConn(ca, o),
 		"load-conn-no-offload":   loadConn(plain, soft),

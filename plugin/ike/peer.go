@@ -103,7 +103,9 @@ func newPeer(c Conn, now time.Time, o Options, jitter float64) *peer {
 // want takes over a changed Conn.
 func (p *peer) want(c Conn) {
 	reload := p.conn
-	reload.Lead = c.Lead // the daemon is not told of it
+	if !c.OneChild {
+		reload.Lead = c.Lead // the daemon is not told of it
+	}
 	p.loaded = p.loaded && reload.Equal(c)
 	p.conn, p.mark = c, mark(c.Auth)
 }
@@ -171,9 +173,9 @@ func (p *peer) asked(l look, do *plan) bool {
 		return true
 	}
 	for _, s := range p.liveOf(l.sas) {
-		if out := s.has(Out); p.rekey && len(out) > 0 {
+		if out := s.has(p.conn.sends()); p.rekey && len(out) > 0 {
 			p.rekey = false
-			do.add(doRekey, Out, out[len(out)-1].ID, "it is asked for")
+			do.add(doRekey, p.conn.sends(), out[len(out)-1].ID, "it is asked for")
 		}
 	}
 	return false
@@ -253,7 +255,7 @@ func (p *peer) settleTries(l look, live []sa, do *plan) {
 	coming := slices.ContainsFunc(l.sas, func(s sa) bool { return s.coming() && s.Initiator })
 	busy := coming || slices.ContainsFunc(live, sa.busy)
 	failed := false
-	for _, child := range []string{Out, In} {
+	for _, child := range p.conn.Children() {
 		since, tried := p.tried[child]
 		switch end := since.Add(l.o.Attempt); {
 		case !tried:
@@ -271,7 +273,7 @@ func (p *peer) settleTries(l look, live []sa, do *plan) {
 	if failed {
 		p.giveUp(l, busy, do)
 	}
-	if len(live) > 0 && live[0].complete() {
+	if len(live) > 0 && live[0].complete(p.conn) {
 		p.failures, p.reason = 0, nil
 		p.wasUp, p.eager = true, false
 	}
@@ -314,7 +316,7 @@ func (p *peer) connect(l look, do *plan) {
 	case !l.slot:
 		do.starved = true
 	default:
-		p.initiate(l, Out, "there is no IKE SA", do)
+		p.initiate(l, p.conn.sends(), "there is no IKE SA", do)
 	}
 }
 
@@ -336,13 +338,11 @@ func (p *peer) initiate(l look, child, why string, do *plan) {
 func (p *peer) underWay() bool { return len(p.tried) > 0 }
 
 func (p *peer) phase(l look) string {
-	has := map[string]bool{}
-	for _, s := range l.sas {
-		has[Out] = has[Out] || s.live() && len(s.has(Out)) > 0
-		has[In] = has[In] || s.live() && len(s.has(In)) > 0
+	lacks := func(child string) bool {
+		return !slices.ContainsFunc(l.sas, func(s sa) bool { return s.live() && len(s.has(child)) > 0 })
 	}
 	switch {
-	case has[Out] && has[In]:
+	case !slices.ContainsFunc(p.conn.Children(), lacks):
 		return Up
 	case p.underWay():
 		return Connecting

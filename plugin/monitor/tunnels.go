@@ -124,6 +124,7 @@ func appendOptions(b []byte, t *ovsdb.Tunnel) []byte {
 		}
 	}
 	b = append(b, '{')
+	add(t.IKE.OneChild, "children", "one")
 	add(t.Dev != "", "dev", t.Dev)
 	add(t.IKE.DPDDelay != 0, "dpddelay", t.IKE.DPDDelay.String())
 	add(t.IKE.IKERekeyTime != 0, "ikelifetime", t.IKE.IKERekeyTime.String())

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"ovs-ipsec-offload/ovsdb"
+	"ovs-ipsec-offload/xfrm"
+)
+
+// A pair may have one child SA for both directions (ipsec_children=one): half as many
+// SAs in the NIC. Overlay packets have a random source port and the overlay's
+// destination port, whichever way they go, so such a child is for all UDP between the
+// two hosts, and so are the policies that the IKE daemon makes for it.
+
+// narrowed returns a policy that an IKE daemon made for all UDP between two hosts as
+// if it were for the overlay's port alone, and true; the policy as it is and false when it
+// is another one. Of what such a policy does only that is this program's business.
+func narrowed(p xfrm.Policy, ports map[uint16]bool) (xfrm.Policy, bool) {
+	if p.Sel.Proto != udp || p.Sel.SrcPort != 0 || p.Sel.DstPort != 0 || p.Tmpl == nil {
+		return p, false
+	}
+	q := p
+	for port := range ports {
+		q.Sel.DstPort = port
+		if negotiatedPolicy(&q) {
+			return q, true
+		}
+	}
+	return p, false
+}
+
+// narrow replaces the policies that narrowed knows, and returns what they really match.
+// Where another policy has the very place, which is for a moment after the options of a
+// pair changed, they stay as they are: others tells which.
+func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.Selector, others map[int]bool) {
+	wide, others = map[place]xfrm.Selector{}, map[int]bool{}
+	found := map[int]xfrm.Policy{}
+	for i := range policies {
+		if q, is := narrowed(policies[i], ports); is {
+			found[i] = q
+		}
+	}
+	if len(found) == 0 {
+		return wide, others
+	}
+	taken := make(map[place]bool, len(policies))
+	for i := range policies {
+		taken[placeOf(&policies[i])] = true
+	}
+	for i, q := range found {
+		if at := placeOf(&q); taken[at] {
+			others[i] = true
+		} else {
+			wide[at], policies[i] = policies[i].Sel, q
+		}
+	}
+	return wide, others
+}
+
+// crowded says why a pair has no place beside another one between the same two hosts:
+// one of them is to have one child SA for both directions, which takes all UDP there.
+// What stands goes before what was added.
+func (b *builder) crowded(p Pair, t *ovsdb.Tunnel) *Problem {
+	first, lead := p, t
+	shared := t.IKE.OneChild
+	for other, g := range b.groups {
+		if other.Local != p.Local || other.Remote != p.Remote || other == p {
+			continue
+		}
+		l := b.lead(other, g.secure)
+		if l == nil {
+			continue
+		}
+		shared = shared || l.IKE.OneChild
+		if b.before(other, l, first, lead) {
+			first, lead = other, l
+		}
+	}
+	if !shared || first == p || !lead.IKE.OneChild && !t.IKE.OneChild {
+		return nil
+	}
+	return problem("IKE_ONE_CHILD", "ipsec_children=one takes all UDP from %s to %s, and port %s there has another dst_port: "+
+		"give both one dst_port, or leave ipsec_children out", p.Local, p.Remote, lead.Name)
+}
+
+// before tells which of two pairs between the same hosts keeps its place.
+func (b *builder) before(p Pair, t *ovsdb.Tunnel, q Pair, u *ovsdb.Tunnel) bool {
+	_, stands := b.Carried[p]
+	_, other := b.Carried[q]
+	switch {
+	case stands != other:
+		return stands
+	case t.IKE.OneChild != u.IKE.OneChild:
+		return t.IKE.OneChild
+	}
+	return p.Compare(q) < 0
+}
