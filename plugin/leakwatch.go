@@ -232,11 +232,14 @@ func (d *Daemon) block(s *scene, found []Finding) {
 	}
 	for _, f := range found {
 		pi := s.intent.pair(f.Pair)
-		if pi == nil || pi.Want != Encrypt {
+		if pi == nil || pi.Want != Encrypt && pi.Want != Negotiate {
 			continue
 		}
-		d.leak.blocked[f.Pair] = LeakBlock{pi.Keys.Name, Problem{f.Code,
-			"the pair leaked and on_leak is block: it stays blocked until ovs-ipsec-offload is started again or the pair gets new keys"}}
+		text := "the pair leaked and on_leak is block: it stays blocked until ovs-ipsec-offload is started again"
+		if pi.Want == Encrypt {
+			text += " or the pair gets new keys"
+		}
+		d.leak.blocked[f.Pair] = LeakBlock{pi.Keys.Name, Problem{f.Code, text}}
 		d.leak.again = true
 	}
 }
