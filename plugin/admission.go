@@ -13,7 +13,15 @@ type room struct {
 	PF    string // name, for the operator
 	Most  int    // inbound SAs that the card takes
 	Stand int    // that stand now, ours and others'
+	// Presumed tells that Most is what such cards have, and that this one has not
+	// refused any yet. It holds for pairs that IKE keys: an IKE daemon that meets the
+	// end of a card hangs, while a refused pair of ours just waits.
+	Presumed bool
 }
+
+// mlx5Inbound is how many inbound SAs mlx5 has ids for in switchdev mode
+// (ESW_IPSEC_RX_MAPPED_ID_MASK in esw/ipsec_fs.c).
+const mlx5Inbound = 2047
 
 // rekeyShare is the part of a NIC's room, one in so many, that new pairs leave
 // free: a change of keys needs the old and the new inbound SA at once.
@@ -40,14 +48,15 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	var changing, fresh []*PairIntent
 	for i := range in.Pairs {
 		pi := &in.Pairs[i]
-		if _, tight := rooms[pi.PF]; !tight || pi.Want != Encrypt {
+		r, tight := rooms[pi.PF]
+		if !tight || pi.Want != Negotiate && (pi.Want != Encrypt || r.Presumed) {
 			continue
 		}
 		a.wants[pi.PF]++
-		rx, _ := pi.ids()
-		switch {
-		case a.stands[rx]:
-		case a.between[ends{pi.Local, pi.Remote}]:
+		between := a.between[ends{pi.Local, pi.Remote}]
+		switch rx, _ := pi.ids(); {
+		case pi.Want == Negotiate && between || a.stands[rx]:
+		case between:
 			changing = append(changing, pi)
 		default:
 			fresh = append(fresh, pi)
@@ -58,6 +67,14 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	return in, waiting
 }
 
+// inbound returns how many inbound SAs a pair has.
+func (pi *PairIntent) inbound() int {
+	if pi.IKE == nil {
+		return 1
+	}
+	return len(pi.IKE.Children())
+}
+
 type admission struct {
 	rooms   map[int]room
 	wants   map[int]int // pairs, by PF
@@ -66,12 +83,12 @@ type admission struct {
 	between map[ends]bool
 }
 
-// take takes room for one SA and leaves spare; it tells whether there was any.
-func (a *admission) take(pf, spare int) bool {
-	if a.rooms[pf].Stand+a.planned[pf]+spare >= a.rooms[pf].Most {
+// take takes room for n SAs and leaves spare; it tells whether there was enough.
+func (a *admission) take(pf, n, spare int) bool {
+	if a.rooms[pf].Stand+a.planned[pf]+n+spare > a.rooms[pf].Most {
 		return false
 	}
-	a.planned[pf]++
+	a.planned[pf] += n
 	return true
 }
 
@@ -79,7 +96,7 @@ func (a *admission) take(pf, spare int) bool {
 // what they have.
 func (a *admission) change(pis []*PairIntent) (wait []Pair) {
 	for _, pi := range pis {
-		if a.take(pi.PF, 0) {
+		if a.take(pi.PF, 1, 0) {
 			continue
 		}
 		r := a.rooms[pi.PF]
@@ -90,11 +107,16 @@ func (a *admission) change(pis []*PairIntent) (wait []Pair) {
 	return wait
 }
 
-// enter admits pairs that have nothing yet. Without room they stay blocked.
+// enter admits pairs that have nothing yet. Without room they stay blocked. One that
+// IKE keys leaves room for a rekey of each of its children.
 func (a *admission) enter(pis []*PairIntent) {
 	for _, pi := range pis {
 		r := a.rooms[pi.PF]
-		if a.take(pi.PF, r.Most/rekeyShare) {
+		spare := r.Most / rekeyShare
+		if pi.Want == Negotiate {
+			spare = max(spare, pi.inbound())
+		}
+		if a.take(pi.PF, pi.inbound(), spare) {
 			continue
 		}
 		pi.Want = Blocked
@@ -114,6 +136,8 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 		c.limit.saw(n)
 		if most, known := c.limit.room(d.cfg.Now()); known {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: most, Stand: n}
+		} else if pf.Driver == "mlx5_core" {
+			rooms[pf.Ifindex] = room{PF: pf.Name, Most: mlx5Inbound, Stand: n, Presumed: true}
 		}
 	}
 	return rooms

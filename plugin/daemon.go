@@ -200,7 +200,7 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	}
 	d.remember(s)
 	d.hand(s)
-	shown := d.askStrictForIKE(ctx, s)
+	shown := d.askForIKE(ctx, s)
 	d.purge(s) // now that everything stands: flows come into hardware by it
 	d.protect(s)
 	d.publish(ctx, s)

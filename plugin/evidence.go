@@ -154,7 +154,7 @@ func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
 	if ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
 		return
 	}
-	err := d.probe(ctx, ifindex)
+	err := d.probe(ctx, ifindex, xfrm.Out)
 	switch {
 	case err == nil:
 		ev.Strict = StrictNo
@@ -171,13 +171,15 @@ func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
 	}
 }
 
-// probe adds and deletes an outbound SA between two addresses that are nobody's
+// probe adds and deletes an SA between two addresses that are nobody's
 // (see anchorEnds), with a key that is thrown away. Should it be left behind, it is
 // known for ours and retired.
-func (d *Daemon) probe(ctx context.Context, ifindex int) error {
-	local, remote := anchorEnds()
-	sa := &xfrm.SA{Src: local, Dst: remote, SPI: probeSPI,
-		Dir: xfrm.Out, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
+func (d *Daemon) probe(ctx context.Context, ifindex int, dir xfrm.Dir) error {
+	src, dst := anchorEnds()
+	sa := &xfrm.SA{Src: src, Dst: dst, SPI: probeSPI, Dir: dir, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
+	if dir == xfrm.In {
+		sa.Src, sa.Dst, sa.Window = dst, src, 256
+	}
 	sa.Reqid = reqidOf(sa.ID(), sa.Src, 0)
 	b := make([]byte, xfrm.KeyLen)
 	if _, err := io.ReadFull(cmp.Or[io.Reader](d.cfg.Rand, rand.Reader), b); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ovs-ipsec-offload/plugin/ike"
+	"ovs-ipsec-offload/xfrm"
 )
 
 // A strict kernel takes no SA while a flow is in hardware, and an IKE daemon adds
@@ -40,7 +41,6 @@ func (p *planner) window() bool {
 func (d *Daemon) refused(s *scene) {
 	now, ob, h := d.cfg.Now(), &s.observed, &d.hold
 	ob.Refused = map[Pair]bool{}
-	stuck := s.ike.Problem != nil && s.ike.Problem.Code == ike.CodeStuck
 	if rec := s.snapshot.Host.Hold; rec != nil {
 		ob.HeldFor = now.Sub(rec.Since)
 	} else if h.made != nil {
@@ -51,7 +51,7 @@ func (d *Daemon) refused(s *scene) {
 		if pi.Want != Negotiate {
 			continue
 		}
-		if p := s.ike.Conns[pi.IKE.Name].Problem; stuck || p != nil && p.Code == ike.CodeInstall {
+		if p := s.ike.Conns[pi.IKE.Name].Problem; stuck(&s.ike) || p != nil && p.Code == ike.CodeInstall {
 			ob.Refused[pi.Pair] = true
 		}
 	}
@@ -63,9 +63,10 @@ func (d *Daemon) refused(s *scene) {
 	}
 }
 
-// askStrictForIKE finds out whether a NIC is strict that refuses SAs of the IKE
-// daemon, whose answers are not ours to see, and tells whether one has shown to be.
-func (d *Daemon) askStrictForIKE(ctx context.Context, s *scene) bool {
+// askForIKE finds out why a NIC refuses SAs of the IKE daemon, whose answers are not
+// ours to see: because it is strict, or because it has no room. It tells whether one has
+// shown either.
+func (d *Daemon) askForIKE(ctx context.Context, s *scene) bool {
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
 		if !s.observed.Refused[pi.Pair] || s.observed.Strict[pi.PF] {
@@ -77,7 +78,27 @@ func (d *Daemon) askStrictForIKE(ctx context.Context, s *scene) bool {
 			return false
 		}
 		d.findStrict(ctx, pi.PF, &ev)
-		return ev.Strict == StrictYes // one in a round: the next asks for the others
+		// one in a round: the next asks for the others
+		return ev.Strict == StrictYes || stuck(&s.ike) && d.findFull(ctx, pi.PF, &ev)
 	}
 	return false
+}
+
+// stuck tells whether the IKE daemon took a command and answers nobody since.
+func stuck(st *ike.State) bool { return st.Problem != nil && st.Problem.Code == ike.CodeStuck }
+
+// findFull finds out whether a NIC that is not strict takes no more inbound SAs, by
+// one that is of no use to anybody, and tells whether that is news.
+func (d *Daemon) findFull(ctx context.Context, ifindex int, ev *Evidence) bool {
+	if ev.Held.RX == 0 || ev.Flows > 0 && ev.Strict != StrictNo || xfrm.CodeOf(d.probe(ctx, ifindex, xfrm.In)) != xfrm.CodeBusy {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.cards[cardName{ev.Handle, ifindex}]
+	if c == nil || c.limit.refused == ev.Inbound {
+		return false
+	}
+	d.cfg.Log.Warn("the IKE daemon waits for room in the NIC", "pf", ev.PF, "inbound_sas", ev.Inbound)
+	return c.limit.learn(ev.Inbound, d.cfg.Now())
 }
