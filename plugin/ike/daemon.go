@@ -52,16 +52,20 @@ func (d daemon) ours(ctx context.Context, command, list string) (map[string]bool
 	return found, err
 }
 
-// list returns the IKE SAs of one Conn, or of all if conn is "", by Conn.
+// list returns the IKE SAs of one Conn, or of all if conn is "", by Conn. A long list
+// takes its time: what must not take long is each of it.
 func (d daemon) list(ctx context.Context, conn string) (map[string][]sa, error) {
-	ctx, cancel := d.limit(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	still := time.AfterFunc(d.timeout, func() { cancel(silence(d.timeout)) })
+	defer still.Stop()
 	var filter vici.Message
 	if conn != "" {
 		filter = vici.Message{vici.Text("ike", conn)}
 	}
 	found := map[string][]sa{}
 	err := d.session.Stream(ctx, "list-sas", "list-sa", filter, func(m vici.Message) {
+		still.Reset(d.timeout)
 		for _, s := range readSAs(m) {
 			if strings.HasPrefix(s.Conn, Prefix) {
 				found[s.Conn] = append(found[s.Conn], s)

@@ -181,10 +181,9 @@ func (p *peer) asked(l look, do *plan) bool {
 	return false
 }
 
-// lost notes that the connection to the daemon ended: another daemon may answer
-// next time, that has nothing.
+// lost notes that the connection to the daemon ended. Whether what answers next time
+// still has the Conn is found by the audit that a connection begins with.
 func (p *peer) lost(now time.Time) {
-	p.loaded = false
 	clear(p.tried)
 	if p.state.Phase != Loading {
 		p.state = ConnState{Phase: Loading, Since: now}

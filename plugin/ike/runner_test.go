@@ -203,6 +203,25 @@ func TestDaemonDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// A daemon that was busy for a while has what it had: it is not loaded anew, which with
+// many tunnels would keep it busy.
+func TestDaemonIsBusyForAWhile(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.after(time.Millisecond)
+		g.told("load-shared oio-1", "load-conn oio-1", "initiate oio-1-out")
+		g.Do(func() { g.Mute = map[string]bool{"list-sas": true} })
+		if s := g.after(time.Minute); s.Problem == nil {
+			g.Error("nobody noticed")
+		}
+		g.Do(func() { g.Mute = nil })
+		g.phase(g.after(10*time.Second), "oio-1", Up, "")
+		g.told()
+	})
+}
+
 func TestOldDaemon(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() { g.Version = "5.9.8" })

@@ -198,6 +198,7 @@ func (m *model) kill(end int) {
 		s.has[end] = false
 	}
 	m.ends[end].lost(m.now)
+	m.ends[end].loaded = false // the audit finds that the new daemon has nothing
 }
 
 func (m *model) change(end int, psk string) {
