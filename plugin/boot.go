@@ -210,7 +210,7 @@ func (b Boot) look(ctx context.Context, anywhere bool, r *BootResult) (*scene, e
 	if s.facts, err = b.NIC.Facts(ctx); err != nil {
 		return nil, err
 	}
-	if s.observed, err = readKernel(ctx, b.Kernel, &ovsdb.Snapshot{}); err != nil {
+	if s.observed, err = readKernel(ctx, b.Kernel, &ovsdb.Snapshot{}, reqids{}); err != nil {
 		return nil, err
 	}
 	s.observed.GateOpen = true // nobody asked the database, so OVS may offload

@@ -27,7 +27,9 @@ type Config struct {
 	Keys     Keys
 	Ledger   Ledger
 	// IKE and Credentials may be nil: ports that ask for IKE are refused then.
-	IKE         IKE
+	IKE IKE
+	// SmallReqids tells that the IKE daemon is libreswan, which takes reqids up to 16383.
+	SmallReqids bool
 	Credentials Credentials
 	Saved       Store // may be nil: the next boot then knows nothing of this one
 	Gate        Gate
@@ -88,6 +90,7 @@ type Daemon struct {
 	leak     leakWatch
 	cards    map[cardName]*card  // what NICs have shown
 	given    map[Pair]bool       // the IKE daemon has these
+	reqids   map[stream]uint32   // of the pairs that IKE keys, with SmallReqids
 	lapsed   map[Pair]time.Time  // since when the kernel lacks what it says to have made
 	asked    map[xfrm.SAID]bool  // outbound SAs for which new keys were asked for
 	audit    audit               // of rounds only

@@ -67,4 +67,5 @@ type Input struct {
 	Strangers Strangers
 	// Leaked holds the pairs that stay blocked since they leaked.
 	Leaked map[Pair]LeakBlock
+	ids    reqids
 }

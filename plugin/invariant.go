@@ -168,7 +168,7 @@ func (m *model) foreign(op xfrm.Op) string {
 	if op.SA != nil && !oursSA(op.SA) && !m.ob.negotiated(op.SA) {
 		return fmt.Sprintf("SA with SPI 0x%08x to %s is not ours", op.SA.SPI, op.SA.Dst)
 	}
-	if op.Policy != nil && !oursPolicy(op.Policy) {
+	if op.Policy != nil && !m.ob.ours(op.Policy) {
 		return fmt.Sprintf("policy with priority %d is not ours", op.Policy.Priority)
 	}
 	return ""

@@ -69,13 +69,7 @@ func negotiatedPolicy(p *xfrm.Policy) bool {
 		return false
 	}
 	pair, is := pairOf(p)
-	return is && carries(p.Tmpl.Reqid, pair, p.Dir)
-}
-
-// carries tells whether a reqid is that of the child SA that carries overlay traffic
-// of a pair in a direction.
-func carries(reqid uint32, p Pair, d xfrm.Dir) bool {
-	return reqid == negotiatedReqid(p, carrier(d)) || reqid == negotiatedReqid(p, childBoth)
+	return is && reqids{}.carries(p.Tmpl.Reqid, pair, p.Dir)
 }
 
 // carrier returns the child SA that carries overlay traffic in a direction, unless one
@@ -109,14 +103,14 @@ func negotiatedSA(s *xfrm.SA, ports map[uint16]bool) (Pair, bool) {
 }
 
 // unserved tells whether an IKE daemon made a policy for which there is no SA.
-func unserved(policies []xfrm.Policy, sas []xfrm.SA) bool {
+func unserved(policies []xfrm.Policy, sas []xfrm.SA, ids reqids) bool {
 	type end struct {
 		reqid uint32
 		dir   xfrm.Dir
 	}
 	lacks := map[end]bool{}
 	for i := range policies {
-		if p := &policies[i]; negotiatedPolicy(p) {
+		if p := &policies[i]; negotiatedPolicy(p) || ids.policy(p) && p.Tmpl.Reqid != 0 {
 			lacks[end{p.Tmpl.Reqid, p.Dir}] = true
 		}
 	}
@@ -160,12 +154,8 @@ func (b *builder) negotiate(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 	}
 	c := &ike.Conn{Name: connName(pi.Pair), Local: pi.Local, Remote: pi.Remote, Port: pi.Port, Auth: a.Auth, Stock: t.StockPeer,
 		Own:      ike.Own{RekeyTime: t.IKE.RekeyTime, IKERekeyTime: t.IKE.IKERekeyTime, DPDDelay: t.IKE.DPDDelay, ReplayWindow: t.IKE.ReplayWindow},
-		ReqidOut: negotiatedReqid(pi.Pair, childOut), ReqidIn: negotiatedReqid(pi.Pair, childIn), Lead: pi.Local.Less(pi.Remote),
-		OneChild: t.IKE.OneChild}
-	if c.OneChild {
-		c.ReqidOut = negotiatedReqid(pi.Pair, childBoth)
-		c.ReqidIn = c.ReqidOut
-	}
+		Lead: pi.Local.Less(pi.Remote), OneChild: t.IKE.OneChild}
+	c.ReqidOut, c.ReqidIn = b.ids.choose(pi.Pair, c.OneChild, b.reqids)
 	for _, r := range []uint32{c.ReqidOut, c.ReqidIn} {
 		if owner, taken := b.reqids[r]; taken && owner != pi.Pair {
 			return problem("REQID_TAKEN", "reqid 0x%x, by which the NIC would find the SAs of %s, is that of %s: give one of them another address or dst_port", r, pi.Pair, owner)
@@ -302,6 +292,18 @@ func keying(pi *PairIntent, st *ike.State) *Problem {
 	return &Problem{"IKE_CONNECTING", "no SAs with " + pi.Remote.String() + " yet (" + c.Phase + "): the pair is blocked until there are"}
 }
 
+// ours tells whether a policy belongs to this program, or an IKE daemon made it for a
+// pair of ours.
+func (ob *Observed) ours(p *xfrm.Policy) bool { return oursPolicy(p) || ob.ids.policy(p) }
+
+// madeBy returns the pair for which an IKE daemon made s.
+func (ob *Observed) madeBy(s *xfrm.SA, ports map[uint16]bool, snap *ovsdb.Snapshot) (Pair, bool) {
+	if ob.ids.small {
+		return ob.ids.sa(s, snap)
+	}
+	return negotiatedSA(s, ports)
+}
+
 // negotiated tells whether an IKE daemon made s.
 func (ob *Observed) negotiated(s *xfrm.SA) bool {
 	_, is := ob.Negotiated[s.ID()]
@@ -344,7 +346,7 @@ func (ob *Observed) carriers() map[stream]*xfrm.SA {
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
 		p, is := ob.Negotiated[sa.ID()]
-		if !is || !carries(sa.Reqid, p, sa.Dir) {
+		if !is || !ob.ids.carries(sa.Reqid, p, sa.Dir) {
 			continue
 		}
 		if old := m[stream{p, sa.Dir}]; old == nil || sa.Stats.Added > old.Stats.Added {

@@ -44,7 +44,7 @@ func TestReadKernelBesideIKE(t *testing.T) {
 			Dir: xfrm.Out, Action: xfrm.Allow, Tmpl: &xfrm.Template{Reqid: reqid}, Exotic: true,
 		},
 	}
-	ob, err := readKernel(t.Context(), k, &ovsdb.Snapshot{})
+	ob, err := readKernel(t.Context(), k, &ovsdb.Snapshot{}, reqids{})
 	if err != nil {
 		t.Fatal(err)
 	}

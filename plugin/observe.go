@@ -17,6 +17,7 @@ type Observed struct {
 	Wide map[place]xfrm.Selector
 	// Negotiated holds the pairs of the SAs that an IKE daemon made.
 	Negotiated map[xfrm.SAID]Pair
+	ids        reqids
 	// Foreign counts the offloaded objects of others, by PF and direction:
 	// they hold the NIC's tables too, but are not ours to count on.
 	Foreign map[int]Refs

@@ -61,6 +61,10 @@ func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.
 // one of them is to have one child SA for both directions, which takes all UDP there.
 // What stands goes before what was added.
 func (b *builder) crowded(p Pair, t *ovsdb.Tunnel) *Problem {
+	if t.IKE.OneChild && b.ids.small {
+		return problem("IKE_ONE_CHILD", "ipsec_children=one: this host's IKE daemon is libreswan, with which a pair has a child SA for each direction: "+
+			"leave the option out at both ends, or use strongSwan")
+	}
 	first, lead := p, t
 	shared := t.IKE.OneChild
 	for other, g := range b.groups {

@@ -76,7 +76,9 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: auths,
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
 		Spent:     d.cfg.Ledger.Used, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
+		ids: s.observed.ids,
 	})
+	d.keepReqids(&s.intent)
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
 	}
@@ -110,13 +112,13 @@ func (d *Daemon) current() Settings {
 
 // kernelState reads states and policies and keeps ours.
 func (d *Daemon) kernelState(ctx context.Context, s *scene) (err error) {
-	s.observed, err = readKernel(ctx, d.cfg.Kernel, &s.snapshot)
+	s.observed, err = readKernel(ctx, d.cfg.Kernel, &s.snapshot, d.reqidsNow())
 	s.now = newView(&s.observed)
 	return err
 }
 
 // readKernel reads states and policies and tells ours from those of others.
-func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, error) {
+func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot, ids reqids) (Observed, error) {
 	sas, err := k.SAs(ctx)
 	if err != nil {
 		return Observed{}, fmt.Errorf("read SAs: %w", err)
@@ -127,13 +129,13 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 	}
 	ports := overlayPorts(snap, policies)
 	wide, others := narrow(policies, ports)
-	if unserved(policies, sas) {
+	if unserved(policies, sas, ids) {
 		// The IKE daemon may have made both in between. It makes SAs first.
 		if sas, err = k.SAs(ctx); err != nil {
 			return Observed{}, fmt.Errorf("read SAs once more: %w", err)
 		}
 	}
-	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}, Wide: wide}
+	ob := Observed{Foreign: map[int]Refs{}, Inbound: map[int]int{}, Wide: wide, ids: ids.learn(policies)}
 	foreign := func(pf int, dir xfrm.Dir) {
 		if pf != 0 {
 			r := ob.Foreign[pf]
@@ -149,7 +151,7 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 		ours := oursSA(&sas[i])
 		if !ours {
 			var pair Pair
-			if pair, ours = negotiatedSA(&sas[i], ports); ours {
+			if pair, ours = ob.madeBy(&sas[i], ports, snap); ours {
 				ob.Negotiated[sas[i].ID()] = pair
 			}
 		}
@@ -164,11 +166,13 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot) (Observed, 
 		switch {
 		case others[i]:
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
-		case oursPolicy(&policies[i]):
+		case ob.ours(&policies[i]):
 			ob.Policies = append(ob.Policies, policies[i])
 		default:
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
-			ob.Strangers.addPolicy(&policies[i])
+			if !ob.ids.bars(&policies[i]) {
+				ob.Strangers.addPolicy(&policies[i])
+			}
 		}
 	}
 	return ob, nil

@@ -18,7 +18,7 @@ import (
 	"ovs-ipsec-offload/ovsdb/unixctl"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
-	"ovs-ipsec-offload/plugin/ike"
+	"ovs-ipsec-offload/plugin/ike/pluto"
 	"ovs-ipsec-offload/plugin/keys"
 	"ovs-ipsec-offload/plugin/saved"
 	"ovs-ipsec-offload/tc"
@@ -34,7 +34,7 @@ type host struct {
 	config      plugin.Config // of the daemon
 	credentials credentials
 	daemon      *plugin.Daemon
-	ike         *ike.Runner // nil: none is wanted
+	ike         ikeRunner // nil: none is wanted
 	mark        parkMark
 	place       *unixctl.Place // of ovs-monitor-ipsec
 }
@@ -72,6 +72,7 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 	})
 	if h.ike = newIKE(cfg, log, func() { h.daemon.Poke() }); h.ike != nil {
 		h.config.IKE = h.ike
+		_, h.config.SmallReqids = h.ike.(*pluto.Runner)
 	}
 	h.daemon = plugin.New(h.config)
 	return h, nil

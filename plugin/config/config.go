@@ -106,8 +106,9 @@ type IKE string
 
 // The choices for IKE.
 const (
-	IKEAuto       IKE = "auto"       // the one that this host has: strongSwan
+	IKEAuto       IKE = "auto"       // the one that this host has
 	IKEStrongSwan IKE = "strongswan" // charon, by VICI
+	IKELibreswan  IKE = "libreswan"  // pluto, by whack
 	IKENone       IKE = "none"       // such tunnels are refused
 )
 

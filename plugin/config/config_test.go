@@ -143,7 +143,7 @@ func TestLoadRefusals(t *testing.T) {
 		{"bad endpoint", "ovsdb: /run/db.sock", nil, "ovsdb must be unix:PATH or tcp:HOST:PORT"},
 		{"endpoint without address", "ovsdb: 'unix:'", nil, "ovsdb must be"},
 		{"relative path", "run_dir: run", nil, `run_dir must be an absolute path, not "run"`},
-		{"ike", "ike: racoon", nil, "ike must be auto or strongswan or none"},
+		{"ike", "ike: racoon", nil, "ike must be auto or strongswan or libreswan or none"},
 		{"ike_rekey", "ike_rekey: 1s", nil, "ike_rekey must be between 10s and 24h0m0s"},
 		{"on_leak", "on_leak: panic", nil, "on_leak must be report or block"},
 		{"too often", "audit_every: 1ms", nil, "audit_every must be between 1s and 1h"},

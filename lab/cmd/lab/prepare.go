@@ -181,12 +181,14 @@ func (f *machineFlags) extraFiles() ([]vm.File, error) {
 // shippedFiles are those of the source tree's examples that lab-ike puts where an
 // operator would. Without the source tree there are none.
 func shippedFiles(source string) []vm.File {
-	const name = "ovs-ipsec-offload.conf"
-	from := filepath.Join(source, "examples", "strongswan", name)
-	if _, err := os.Stat(from); err != nil {
-		return nil
+	var files []vm.File
+	for _, path := range []string{"strongswan/ovs-ipsec-offload.conf", "libreswan/ovs-ipsec-offload.secrets"} {
+		from := filepath.Join(source, "examples", path)
+		if _, err := os.Stat(from); err == nil {
+			files = append(files, vm.File{From: from, To: "lib/" + filepath.Base(path)})
+		}
 	}
-	return []vm.File{{From: from, To: "lib/" + name}}
+	return files
 }
 
 // environment reads the --env flags.

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pluto
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ovs-ipsec-offload/plugin/ike"
+)
+
+// Hands carries out what the Runner decides. Every method returns when its context
+// ends, whatever the command does.
+type Hands interface {
+	// PID returns the process that answers on pluto's socket; an error when none does.
+	PID(ctx context.Context) (int, error)
+	// Whack runs whack and returns what it prints.
+	Whack(ctx context.Context, args ...string) (string, error)
+	// Add gives pluto a connection, in place of one of that name, and keeps text.
+	Add(ctx context.Context, name, text string) (string, error)
+	// Kept returns what Add kept in the life of pluto's process pid, by name.
+	Kept(pid int) map[string]string
+	// Forget drops what Add kept.
+	Forget(name string)
+	// Secrets replaces the file of secrets, and tells whether it was another.
+	Secrets(text []byte) (bool, error)
+}
+
+// Config says what a Runner works with.
+type Config struct {
+	Hands   Hands
+	Log     *slog.Logger
+	Changed func() // called when State gives something new; must not block
+	Options ike.Options
+	Now     func() time.Time
+	// Poll is the time between two looks while something is under way, Idle while
+	// nothing is. Defaults 1 and 2 s.
+	Poll, Idle time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Changed == nil {
+		c.Changed = func() {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Poll, c.Idle = cmp.Or(c.Poll, time.Second), cmp.Or(c.Idle, 2*time.Second)
+	o := &c.Options
+	o.RekeyTime = cmp.Or(o.RekeyTime, time.Hour)
+	o.RandTime = min(cmp.Or(o.RandTime, o.RekeyTime/6), o.RekeyTime)
+	o.IKERekeyTime = cmp.Or(o.IKERekeyTime, 4*time.Hour)
+	o.DPDDelay = cmp.Or(o.DPDDelay, 10*time.Second)
+	o.ReplayWindow = cmp.Or(o.ReplayWindow, 256)
+	o.Parallel = cmp.Or(o.Parallel, 8)
+	o.TakeOver = cmp.Or(o.TakeOver, 5*time.Second)
+	o.RetryMin, o.RetryMax = cmp.Or(o.RetryMin, time.Second), cmp.Or(o.RetryMax, 30*time.Second)
+	o.Attempt = cmp.Or(o.Attempt, 15*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	return c
+}
+
+// Runner keeps pluto at the wanted set. Run does the work; the other methods may be
+// called from any goroutine.
+type Runner struct {
+	cfg  Config
+	news chan struct{} // holds a value when there is something to do before the next poll
+	done chan attempt  // attempts that ended
+
+	peers map[string]*peer // of Run alone
+	pid   int              // of the pluto that peers speak of
+	name  string           // such as "libreswan 5.2"
+	under int              // attempts under way
+
+	mu     sync.Mutex
+	wanted map[string]ike.Conn // nil: nobody has said
+	asked  map[string]bool     // new SAs are asked for: true because the old are gone
+	state  ike.State
+}
+
+type attempt struct {
+	conn string
+	pid  int
+	why  *ike.Problem
+}
+
+// New returns a Runner that does nothing until Run is called.
+func New(cfg Config) *Runner {
+	return &Runner{cfg: cfg.withDefaults(), news: make(chan struct{}, 1), done: make(chan attempt), peers: map[string]*peer{},
+		state: ike.State{Problem: &ike.Problem{Code: ike.CodeDown, Text: "ask pluto: not tried yet"}}}
+}
+
+// Want replaces the whole set of wanted Conns and returns at once. A set equal to the
+// last one does nothing.
+func (r *Runner) Want(conns []ike.Conn) {
+	set := make(map[string]ike.Conn, len(conns))
+	for _, c := range conns {
+		set[c.Name] = c
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted == nil || !maps.EqualFunc(r.wanted, set, ike.Conn.Equal) {
+		r.wanted = set
+		r.wake()
+	}
+}
+
+// Renew makes new SAs for a Conn: those that pluto believes to have are gone from the
+// kernel. It returns at once.
+func (r *Runner) Renew(name string) { r.ask(name, true) }
+
+// Rekey replaces the outbound child SA of a Conn by a new one. It returns at once.
+func (r *Runner) Rekey(name string) { r.ask(name, false) }
+
+func (r *Runner) ask(name string, gone bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked == nil {
+		r.asked = map[string]bool{}
+	}
+	r.asked[name] = r.asked[name] || gone
+	r.wake()
+}
+
+func (r *Runner) wake() {
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// State returns what is known now. It never waits for pluto.
+func (r *Runner) State() ike.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+// Run keeps pluto at the wanted set until ctx ends, whose error it returns. It leaves
+// pluto as it is then, and no goroutine behind. It may be called once.
+func (r *Runner) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		for r.under > 0 {
+			<-r.done
+			r.under--
+		}
+	}()
+	for {
+		wait := r.cfg.Idle
+		if r.told() {
+			if r.pass(ctx) {
+				wait = r.cfg.Poll
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case a := <-r.done:
+			r.under--
+			if p := r.peers[a.conn]; p != nil && a.pid == r.pid {
+				p.attempted(a.why, look{now: r.cfg.Now(), o: r.cfg.Options})
+			}
+		case <-r.news:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (r *Runner) told() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted != nil
+}
+
+// pass looks at pluto once and does what there is to do. It tells whether something is
+// under way.
+func (r *Runner) pass(ctx context.Context) (busy bool) {
+	sas, why := r.see(ctx)
+	r.take()
+	if why == nil {
+		why = r.tellSecrets(ctx)
+	}
+	if why == nil {
+		busy, why = r.steps(ctx, sas)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	if why != nil {
+		r.lose()
+	}
+	r.publish(why)
+	return busy
+}
+
+// see asks pluto how it stands, and begins anew with another pluto.
+func (r *Runner) see(ctx context.Context) (map[string][]*sa, *ike.Problem) {
+	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
+	defer cancel()
+	pid, err := r.cfg.Hands.PID(c)
+	if err != nil {
+		return nil, down(err)
+	}
+	if pid != r.pid {
+		if why := r.meet(c, pid); why != nil {
+			return nil, why
+		}
+	}
+	states, err := r.cfg.Hands.Whack(c, "--showstates")
+	if err != nil {
+		return nil, down(err)
+	}
+	traffic, err := r.cfg.Hands.Whack(c, "--trafficstatus")
+	if err != nil {
+		return nil, down(err)
+	}
+	sas := map[string][]*sa{}
+	for _, s := range readStates(states, traffic) {
+		sas[s.conn] = append(sas[s.conn], s)
+	}
+	for _, list := range sas {
+		slices.SortFunc(list, func(a, b *sa) int { return cmp.Compare(a.id, b.id) })
+	}
+	return sas, nil
+}
+
+// meet learns what a pluto is that was not there before, and which of our connections it
+// has: this program may have been started anew.
+func (r *Runner) meet(ctx context.Context, pid int) *ike.Problem {
+	text, err := r.cfg.Hands.Whack(ctx, "--status")
+	if err != nil {
+		return down(err)
+	}
+	v := readVersion(text)
+	if !offloads(v) && !r.cfg.Options.NoOffload {
+		return &ike.Problem{Code: ike.CodeOld, Text: fmt.Sprintf("libreswan %q cannot offload IPsec to a NIC: install 5.0 or later", v)}
+	}
+	has, kept := readConns(text), r.cfg.Hands.Kept(pid)
+	r.peers = map[string]*peer{}
+	for half := range has {
+		name, _, _ := split(half)
+		if r.peers[name] == nil {
+			r.peers[name] = newPeer(ike.Conn{Name: name}, r.cfg.Now())
+		}
+		r.peers[name].loaded[half] = kept[half] // "": it is not known how pluto has it
+	}
+	r.pid, r.name = pid, "libreswan "+v
+	return nil
+}
+
+// take takes over what others asked for.
+func (r *Runner) take() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, c := range r.wanted {
+		p := r.peers[name]
+		if p == nil {
+			p = newPeer(c, r.cfg.Now())
+			r.peers[name] = p
+		}
+		if !p.conn.Auth.Equal(c.Auth) {
+			p.failures, p.problem, p.next = 0, nil, time.Time{}
+		}
+		p.conn = c
+	}
+	for name, gone := range r.asked {
+		if p := r.peers[name]; p != nil {
+			p.renew, p.rekey = p.renew || gone, p.rekey || !gone
+		}
+	}
+	r.asked = nil
+}
+
+// tellSecrets has pluto read the secrets if they are others.
+func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
+	r.mu.Lock()
+	conns := slices.SortedFunc(maps.Values(r.wanted), func(a, b ike.Conn) int { return cmp.Compare(a.Name, b.Name) })
+	r.mu.Unlock()
+	changed, err := r.cfg.Hands.Secrets(secrets(conns))
+	if err != nil {
+		return &ike.Problem{Code: ike.CodeFailed, Text: fmt.Sprintf("write the secrets for pluto: %v", err)}
+	}
+	if !changed {
+		return nil
+	}
+	_, err = r.whack(ctx, "--rereadsecrets")
+	if err != nil {
+		return down(err)
+	}
+	return nil
+}
+
+// steps has every Conn do its next step.
+func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (busy bool, why *ike.Problem) {
+	for _, name := range slices.Sorted(maps.Keys(r.peers)) {
+		p := r.peers[name]
+		r.mu.Lock()
+		_, wanted := r.wanted[name]
+		r.mu.Unlock()
+		l := look{now: r.cfg.Now(), sas: sas[name], slot: r.under < r.cfg.Options.Parallel, o: r.cfg.Options}
+		do := p.unload()
+		if wanted {
+			do = p.step(l)
+		}
+		for _, a := range do {
+			if err := r.act(ctx, p, a); err != nil {
+				return true, down(err)
+			}
+		}
+		if !wanted {
+			delete(r.peers, name)
+		}
+		busy = busy || len(do) > 0 || p.state.Phase != ike.Up
+	}
+	return busy, nil
+}
+
+// act does one thing. Its error is that pluto does not answer.
+func (r *Runner) act(ctx context.Context, p *peer, a action) error {
+	switch a.verb {
+	case doAdd:
+		return r.add(ctx, p, a)
+	case doDelete:
+		delete(p.loaded, a.half)
+		r.cfg.Hands.Forget(a.half)
+		_, err := r.whack(ctx, "--delete", "--name", a.half)
+		return err
+	case doRekey:
+		_, err := r.whack(ctx, "--rekey-child", "--asynchronous", "--name", a.half)
+		return err
+	case doInitiate:
+		r.initiate(ctx, p.conn.Name, a.half)
+	}
+	return nil
+}
+
+func (r *Runner) add(ctx context.Context, p *peer, a action) error {
+	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
+	defer cancel()
+	out, err := r.cfg.Hands.Add(c, a.half, a.text)
+	if c.Err() != nil {
+		return fmt.Errorf("add %s: %w", a.half, errTimeout)
+	}
+	if err == nil && !strings.Contains(out, "added IKEv2 connection") {
+		err = errors.New(lastLine(out))
+	}
+	if err != nil {
+		delete(p.loaded, a.half)
+		p.fail(&ike.Problem{Code: ike.CodeRefused, Text: fmt.Sprintf("pluto does not take %s: %v", a.half, err)}, look{now: r.cfg.Now(), o: r.cfg.Options})
+		return nil
+	}
+	p.loaded[a.half] = a.text
+	return nil
+}
+
+// initiate has pluto set up a child SA, and waits beside for what it says: that is the
+// only place in which it tells why it fails.
+func (r *Runner) initiate(ctx context.Context, conn, half string) {
+	r.under++
+	pid := r.pid
+	go func() {
+		c, cancel := context.WithTimeout(ctx, r.cfg.Options.Attempt)
+		defer cancel()
+		out, err := r.cfg.Hands.Whack(c, "--initiate", "--name", half)
+		a := attempt{conn: conn, pid: pid}
+		switch {
+		case strings.Contains(out, "established Child SA"):
+		case reason(out) != nil:
+			a.why = reason(out)
+		case c.Err() != nil:
+			a.why = &ike.Problem{Code: ike.CodeNoAnswer, Text: noAnswer}
+		case err != nil:
+			a.why = &ike.Problem{Code: ike.CodeFailed, Text: cmp.Or(lastLine(out), err.Error())}
+		}
+		r.done <- a
+	}()
+}
+
+func (r *Runner) whack(ctx context.Context, args ...string) (string, error) {
+	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
+	defer cancel()
+	out, _ := r.cfg.Hands.Whack(c, args...)
+	if c.Err() != nil {
+		return out, fmt.Errorf("whack %s: %w", args[0], errTimeout)
+	}
+	return out, nil // that pluto refuses is in the text, and shows in what it has
+}
+
+var errTimeout = errors.New("no answer in time")
+
+func down(err error) *ike.Problem {
+	if errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		return &ike.Problem{Code: ike.CodeStuck, Text: fmt.Sprintf("ask pluto: %v; what stands goes on", err)}
+	}
+	return &ike.Problem{Code: ike.CodeDown, Text: fmt.Sprintf("ask pluto: %v: is libreswan (ipsec.service) running?", err)}
+}
+
+// lose notes that pluto does not answer: the next one may have nothing.
+func (r *Runner) lose() {
+	r.pid, r.name = 0, ""
+	for _, p := range r.peers {
+		p.busy = false
+		if p.state.Phase != ike.Loading {
+			p.state = ike.ConnState{Phase: ike.Loading, Since: r.cfg.Now()}
+		}
+	}
+}
+
+// publish makes known what the peers' states are.
+func (r *Runner) publish(why *ike.Problem) {
+	now := ike.State{Daemon: r.name, Problem: why, Conns: make(map[string]ike.ConnState, len(r.peers))}
+	for name, p := range r.peers {
+		now.Conns[name] = p.state
+	}
+	r.mu.Lock()
+	was := r.state
+	r.state = now
+	r.mu.Unlock()
+	if news(r.cfg.Log, was, now) {
+		r.cfg.Changed()
+	}
+}
+
+func lastLine(s string) string {
+	all := strings.Split(strings.TrimSpace(s), "\n")
+	return all[len(all)-1]
+}
