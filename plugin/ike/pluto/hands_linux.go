@@ -65,6 +65,9 @@ func (h Command) run(ctx context.Context, tool string, args ...string) (string, 
 	cmd := exec.CommandContext(ctx, h.tool(tool), args...)
 	cmd.WaitDelay = time.Second // a child of it may hold the pipe
 	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return string(out), ctx.Err()
+	}
 	return string(out), err
 }
 

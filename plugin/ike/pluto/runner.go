@@ -67,7 +67,7 @@ func (c Config) withDefaults() Config {
 	o.TakeOver = cmp.Or(o.TakeOver, 5*time.Second)
 	o.RetryMin, o.RetryMax = cmp.Or(o.RetryMin, time.Second), cmp.Or(o.RetryMax, 30*time.Second)
 	o.Attempt = cmp.Or(o.Attempt, 15*time.Second)
-	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	return c
 }
 
