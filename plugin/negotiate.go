@@ -153,7 +153,7 @@ func (b *builder) negotiate(pi *PairIntent, t *ovsdb.Tunnel) *Problem {
 		return p
 	}
 	c := &ike.Conn{Name: connName(pi.Pair), Local: pi.Local, Remote: pi.Remote, Port: pi.Port, Auth: a.Auth, Stock: t.StockPeer,
-		Own:      ike.Own{RekeyTime: t.IKE.RekeyTime, IKERekeyTime: t.IKE.IKERekeyTime, DPDDelay: t.IKE.DPDDelay, ReplayWindow: t.IKE.ReplayWindow},
+		Own:  ike.Own{RekeyTime: t.IKE.RekeyTime, IKERekeyTime: t.IKE.IKERekeyTime, DPDDelay: t.IKE.DPDDelay, ReplayWindow: t.IKE.ReplayWindow},
 		Lead: pi.Local.Less(pi.Remote), OneChild: t.IKE.OneChild}
 	c.ReqidOut, c.ReqidIn = b.ids.choose(pi.Pair, c.OneChild, b.reqids)
 	for _, r := range []uint32{c.ReqidOut, c.ReqidIn} {
