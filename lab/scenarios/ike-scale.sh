@@ -1,0 +1,176 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# lab: --param max_rx_sa=0 --timeout 3300 --mem 4096
+# not in make test: make bench
+# IKE with many peers: how fast hv1 becomes whole, what one more costs, beside what charon's
+# own load-tester reaches and what ovs-monitor-ipsec takes, in one run. hv2 is all the
+# peers: a charon without dos protection, with an address for each (scale.py peers).
+#
+# PEERS     numbers of tunnels (default "10 100 400")
+# MORE      tunnels added one by one to the last of them (default 9)
+# CHILDREN  two, or one (ipsec_children=one)
+# PARTS     of "load-tester ours strongswan libreswan"
+# LOAD_TESTER is libstrongswan-load-tester.so of the image's strongSwan (see
+# docs/performance.md): Debian does not package it.
+. "$(dirname "$0")/ike.sh"
+here=$(pwd)
+peers=${PEERS:-"10 100 400"} more=${MORE:-9} children=${CHILDREN:-two} parts=${PARTS:-"load-tester ours strongswan libreswan"}
+cap=300
+most=${peers##* }
+case $children in one) per=2 options="ipsec_children=one" ;; *) per=4 options="" ;; esac
+table=/tmp/table
+: >$table
+row() { printf '%-34s %6s  %s\n' "$1" "$2" "$3" | tee -a $table; }
+scale() { n=$1; shift; lab-hv "$n" python3 "$here/scale.py" "$@"; }
+wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+divide() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", a / b }'; }
+
+say "addresses for $((most + more)) peers on hv2"
+sysctl -q -w net.ipv4.neigh.default.gc_thresh1=4096 net.ipv4.neigh.default.gc_thresh2=4096 net.ipv4.neigh.default.gc_thresh3=8192
+ip -n hv1 route add 10.1.0.0/16 dev pf0
+for i in $(seq 0 $((most + more - 1))); do echo "addr add 10.1.$((i / 250)).$((i % 250 + 1))/16 dev pf0"; done | ip -n hv2 -batch -
+# All the peers are one host here, which charon would protect itself from.
+lab-hv 2 sh -c 'echo "charon-systemd { dos_protection = no }" >/etc/strongswan.d/peers.conf'
+
+# peers_start N KIND, peers_stop: the peers on hv2.
+peers_start() {
+	lab-ike 2 start
+	scale 2 peers "$1" "$children" "$2" >/tmp/peers.log 2>&1 &
+	peers_pid=$!
+	eventually 120 "hv2 is $1 peers" grep -q loaded /tmp/peers.log
+}
+peers_stop() {
+	kill "$peers_pid"
+	wait "$peers_pid" || true
+	clean 2
+}
+# clean N: nothing of IKE is left on hypervisor N.
+clean() {
+	lab-ike "$1" stop
+	lab-hv "$1" ovs-vsctl list-ports br-int | sed -n 's/^t[0-9]*$/-- del-port br-int &/p' | xargs -r -n 4000 lab-hv "$1" ovs-vsctl --no-wait
+	lab-hv "$1" ip xfrm policy flush
+	lab-hv "$1" ip xfrm state flush
+}
+
+load_tester_conf() {
+	cat <<-END
+		charon-systemd {
+			dos_protection = no
+			plugins {
+				load-tester {
+					load = yes
+					enable = yes
+					initiator = 10.0.0.1
+					responder = 10.0.0.2
+					proposal = aes256gcm16-prfsha384-x25519
+					esp = aes256gcm16-x25519-esn
+					initiator_auth = psk
+					responder_auth = psk
+					mode = transport
+					initiator_tsi = %dynamic[udp/%unique]
+					initiator_tsr = %dynamic[udp/4789]
+					responder_tsi = %dynamic[udp]
+					responder_tsr = %dynamic[udp/4789]
+					child_rekey = 3600
+				}
+			}
+		}
+	END
+}
+# load_tester N: the reference: N pairs of charon's own making.
+load_tester() {
+	for n in 1 2; do
+		load_tester_conf | lab-hv $n tee /etc/strongswan.d/load-tester.conf >/dev/null
+		lab-ike $n start
+	done
+	scale 1 load-test "$1" >/tmp/result || fail "load-tester"
+	read -r took up sas </tmp/result
+	row "load-tester: IKE_SA + 1 CHILD_SA" "$1" "$took s, $up up, $sas SAs: $(divide "$up" "$took") pairs/s, $(divide "$((2 * up))" "$took") exchanges/s, $(divide "$((sas / 2))" "$took") child SAs/s"
+	for n in 1 2; do
+		clean $n
+		lab-hv $n rm /etc/strongswan.d/load-tester.conf
+	done
+}
+
+# pids: the processes whose processor time matters.
+pids() {
+	echo "daemon=$(cat /tmp/daemon1.pid) charon1=$(lab-ike 1 status | cut -d' ' -f3) charon2=$(lab-ike 2 status | cut -d' ' -f3) peers=$peers_pid"
+	lab-hv 1 sh -c 'echo "vswitchd=$(cat /run/openvswitch/ovs-vswitchd.pid) ovsdb=$(cat /run/openvswitch/ovsdb-server.pid)"'
+}
+# ours N: from the commit of N tunnels until all are encrypted.
+ours() {
+	peers_start $((most + more)) ours
+	lab-ike 1 start
+	daemon_start 1 ${LOG_LEVEL:+--log-level "$LOG_LEVEL"}
+	# shellcheck disable=SC2046
+	scale 1 cpu $(pids) >/tmp/cpu
+	# shellcheck disable=SC2086
+	began=$(scale 1 add 0 "$1" $options)
+	scale 1 whole $(($1 * per / 2)) "$(lab-nic 1 dir)" $cap "$began" >/tmp/result
+	# shellcheck disable=SC2046
+	scale 1 cpu $(pids) | paste -d' ' /tmp/cpu - | awk '{ printf "%s %.1f s, ", $1, $4 - $2 }' >/tmp/used
+	read -r nic took up </tmp/result
+	row "ours: IKE_SA + $((per / 2)) CHILD_SA" "$1" "$took s ($nic s in the NIC), $up encrypted: $(divide "$up" "$nic") pairs/s, $(divide "$(((1 + per / 2) * up))" "$nic") exchanges/s, $(divide "$((per / 2 * up))" "$nic") child SAs/s"
+	note "processor time: $(cat /tmp/used)"
+}
+ours_end() {
+	daemon_stop 1
+	clean 1
+	peers_stop
+}
+# one_more: what one more tunnel takes, the exchanges aside.
+one_more() {
+	: >/tmp/ones
+	for i in $(seq "$most" $((most + more - 1))); do
+		# shellcheck disable=SC2086
+		scale 1 one "$i" /var/log/charon.log $options | tee -a /tmp/ones
+	done
+	awk -v per="$per" '$4 != per || $5 != 0 { exit 1 }' /tmp/ones || fail "one more tunnel is not just $per SAs more"
+	row "ours: one more" "$most" "median of $more: $(cut -d' ' -f1 /tmp/ones | median) ms to the first packet, exchanges $(cut -d' ' -f2 /tmp/ones | median) ms, $(cut -d' ' -f3 /tmp/ones | median) ms to encrypted; together without the exchanges $(awk '{ print $1 + $3 }' /tmp/ones | median) ms; others' SAs gone: 0"
+}
+
+# stock KIND N: ovs-monitor-ipsec on hv1, then one more tunnel.
+stock() {
+	peers_start $(($2 + 1)) stock
+	lab-ike 1 start "stock-$1"
+	began=$(scale 1 add 0 "$2")
+	scale 1 sent "$2" 4 $cap "$began" >/tmp/result
+	read -r took up </tmp/result
+	if [ "$up" = "$2" ]; then
+		row "ovs-monitor-ipsec, $1" "$2" "$took s: $(divide "$up" "$took") pairs/s"
+		scale 1 sent-one "$2" 4 $cap >/tmp/result
+		read -r took up gone </tmp/result
+		row "ovs-monitor-ipsec, $1: one more" "$2" "$took s, up: $up, others' SAs gone: $gone of $((4 * $2))"
+	else
+		row "ovs-monitor-ipsec, $1" "$2" "not done in $cap s: $up of $2"
+	fi
+	clean 1
+	peers_stop
+}
+
+if wants load-tester; then
+	if [ -e "$here/libstrongswan-load-tester.so" ]; then
+		cp "$here/libstrongswan-load-tester.so" /usr/lib/ipsec/plugins/
+		for n in $peers; do load_tester "$n"; done
+	else
+		note "no LOAD_TESTER: no reference"
+	fi
+fi
+if wants ours; then
+	for n in $peers; do
+		say "ours: $n tunnels"
+		ours "$n"
+		[ "$n" != "$most" ] || one_more
+		ours_end
+	done
+fi
+for kind in strongswan libreswan; do
+	wants $kind || continue
+	for n in $peers; do
+		say "ovs-monitor-ipsec with $kind: $n tunnels"
+		stock $kind "$n"
+	done
+done
+say "the table"
+cat $table
