@@ -36,7 +36,7 @@ lab-hv 2 sh -c 'echo "charon-systemd { dos_protection = no }" >/etc/strongswan.d
 # peers_start N KIND, peers_stop: the peers on hv2.
 peers_start() {
 	lab-ike 2 start
-	scale 2 peers "$1" "$children" "$2" >/tmp/peers.log 2>&1 &
+	lab-hv 2 python3 "$here/scale.py" peers "$1" "$children" "$2" >/tmp/peers.log 2>&1 &
 	peers_pid=$!
 	eventually 120 "hv2 is $1 peers" grep -q loaded /tmp/peers.log
 }
@@ -84,18 +84,27 @@ load_tester() {
 		load_tester_conf | lab-hv $n tee /etc/strongswan.d/load-tester.conf >/dev/null
 		lab-ike $n start
 	done
+	# shellcheck disable=SC2046
+	used_from $(charons)
 	scale 1 load-test "$1" >/tmp/result || fail "load-tester"
 	read -r took up sas </tmp/result
 	row "load-tester: IKE_SA + 1 CHILD_SA" "$1" "$took s, $up up, $sas SAs: $(divide "$up" "$took") pairs/s, $(divide "$((2 * up))" "$took") exchanges/s, $(divide "$((sas / 2))" "$took") child SAs/s"
+	# shellcheck disable=SC2046
+	note "processor time: $(used $(charons))"
 	for n in 1 2; do
 		clean $n
 		lab-hv $n rm /etc/strongswan.d/load-tester.conf
 	done
 }
 
+# used PROCESS...: what they have used of the processors since the last call of used_from.
+used_from() { scale 1 cpu "$@" >/tmp/cpu; }
+used() { scale 1 cpu "$@" | paste -d' ' /tmp/cpu - | awk '{ printf "%s %s %.1f s, ", $1, $2, $6 - $3 } END { print "" }'; }
+# charons: the two.
+charons() { for n in 1 2; do echo "charon$n=$(lab-ike $n status | cut -d' ' -f3)"; done; }
 # pids: the processes whose processor time matters.
 pids() {
-	echo "daemon=$(cat /tmp/daemon1.pid) charon1=$(lab-ike 1 status | cut -d' ' -f3) charon2=$(lab-ike 2 status | cut -d' ' -f3) peers=$peers_pid"
+	echo "daemon=$(cat /tmp/daemon1.pid) $(charons) peers=$peers_pid"
 	lab-hv 1 sh -c 'echo "vswitchd=$(cat /run/openvswitch/ovs-vswitchd.pid) ovsdb=$(cat /run/openvswitch/ovsdb-server.pid)"'
 }
 # ours N: from the commit of N tunnels until all are encrypted.
@@ -104,15 +113,14 @@ ours() {
 	lab-ike 1 start
 	daemon_start 1 ${LOG_LEVEL:+--log-level "$LOG_LEVEL"}
 	# shellcheck disable=SC2046
-	scale 1 cpu $(pids) >/tmp/cpu
+	used_from $(pids)
 	# shellcheck disable=SC2086
 	began=$(scale 1 add 0 "$1" $options)
 	scale 1 whole $(($1 * per / 2)) "$(lab-nic 1 dir)" $cap "$began" >/tmp/result
-	# shellcheck disable=SC2046
-	scale 1 cpu $(pids) | paste -d' ' /tmp/cpu - | awk '{ printf "%s %.1f s, ", $1, $4 - $2 }' >/tmp/used
 	read -r nic took up </tmp/result
 	row "ours: IKE_SA + $((per / 2)) CHILD_SA" "$1" "$took s ($nic s in the NIC), $up encrypted: $(divide "$up" "$nic") pairs/s, $(divide "$(((1 + per / 2) * up))" "$nic") exchanges/s, $(divide "$((per / 2 * up))" "$nic") child SAs/s"
-	note "processor time: $(cat /tmp/used)"
+	# shellcheck disable=SC2046
+	note "processor time: $(used $(pids))"
 }
 ours_end() {
 	daemon_stop 1
