@@ -66,6 +66,7 @@ type Daemon struct {
 	cfg   Config
 	dirty chan struct{}
 	alarm atomic.Bool
+	haste chan struct{}        // holds a value after an alarm
 	shown atomic.Pointer[Seen] // of the last round, for who must not wait
 
 	mu       sync.Mutex
@@ -103,7 +104,7 @@ func New(cfg Config) *Daemon {
 	if cfg.Pause == nil {
 		cfg.Pause = pause
 	}
-	d := &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
+	d := &Daemon{cfg: cfg, dirty: make(chan struct{}, 1), haste: make(chan struct{}, 1), settings: cfg.Settings, parked: cfg.Parked, rounds: make(chan struct{}),
 		hold:  holding{safe: map[string]bool{}},
 		rot:   newRotations(),
 		leak:  leakWatch{meter: NewMeter(counterLag, cfg.AuditEvery), blocked: map[Pair]LeakBlock{}},
@@ -111,21 +112,6 @@ func New(cfg Config) *Daemon {
 			Problems: []Problem{}, PFs: []PFStatus{}, Guards: []GuardStatus{}, Pairs: []PairStatus{}, Ports: []PortStatus{}}}
 	d.shown.Store(&Seen{Status: d.last, Device: pfNames(nil).of})
 	return d
-}
-
-// Alarm asks for a round because something of ours may have gone from the kernel.
-// What stops clear text comes first then, before the rest of the host is looked at.
-func (d *Daemon) Alarm() {
-	d.alarm.Store(true)
-	d.Poke()
-}
-
-// Poke asks for a round; what happened is found by looking.
-func (d *Daemon) Poke() {
-	select {
-	case d.dirty <- struct{}{}:
-	default:
-	}
 }
 
 // SetSettings takes new settings; the next round uses them.
@@ -141,11 +127,15 @@ func (d *Daemon) SetSettings(s Settings) {
 // the data plane goes on, and the next start adopts it.
 func (d *Daemon) Run(ctx context.Context, ready func(Status)) error {
 	for {
+		began := d.cfg.Now()
 		again := d.round(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		ready(d.Last())
+		if again > 0 {
+			d.rest(ctx, d.cfg.Now().Sub(began))
+		}
 		timer := time.NewTimer(again)
 		select {
 		case <-ctx.Done():
@@ -168,6 +158,10 @@ func (d *Daemon) Last() Status {
 // round may wait when nothing happens.
 func (d *Daemon) round(ctx context.Context) time.Duration {
 	defer d.over(d.begin())
+	select {
+	case <-d.haste:
+	default:
+	}
 	if d.alarm.Swap(false) {
 		d.reflex(ctx)
 	}

@@ -14,6 +14,9 @@ import (
 // Round makes one round and returns how long the next may wait.
 func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) }
 
+// Rest rests as after a round that took so long.
+func (d *Daemon) Rest(ctx context.Context, round time.Duration) { d.rest(ctx, round) }
+
 // Look observes and plans, and changes nothing.
 func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
 	s, err := d.look(ctx, d.consents())

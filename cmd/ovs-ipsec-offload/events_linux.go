@@ -49,8 +49,19 @@ func (h *host) followStates(ctx context.Context, m *xfrm.Monitor) error {
 		}
 		if e.PortID != h.xfrm.PortID() {
 			h.log.Debug("foreign change", "event", e.Kind.String())
-			h.daemon.Alarm()
+			h.foreign(e.Kind)
 		}
+	}
+}
+
+// foreign asks for a round. What somebody else adds takes nothing of ours away, and
+// an IKE daemon adds much: a round is soon enough.
+func (h *host) foreign(k xfrm.EventKind) {
+	switch k {
+	case xfrm.SAAdded, xfrm.SAUpdated, xfrm.PolicyAdded:
+		h.daemon.Poke()
+	default:
+		h.daemon.Alarm()
 	}
 }
 

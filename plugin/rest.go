@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"time"
+
+	"ovs-ipsec-offload/plugin/ike"
+)
+
+// Alarm asks for a round because something of ours may have gone from the kernel.
+// What stops clear text comes first then, before the rest of the host is looked at.
+func (d *Daemon) Alarm() {
+	d.alarm.Store(true)
+	signal(d.haste)
+	d.Poke()
+}
+
+// Poke asks for a round; what happened is found by looking.
+func (d *Daemon) Poke() { signal(d.dirty) }
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// While more than restAbove pairs are being keyed, a round is followed by a rest that
+// is restTimes as long, and no longer than restMost: a round for every step of every
+// pair would take from the IKE daemon the time that it needs, and show nothing. An
+// alarm ends the rest.
+const (
+	restAbove = 4
+	restTimes = 3
+	restMost  = time.Second
+)
+
+// rest lets what happens meanwhile come together in one round.
+func (d *Daemon) rest(ctx context.Context, round time.Duration) {
+	if d.coming() <= restAbove {
+		return
+	}
+	timer := time.NewTimer(min(restTimes*round, restMost))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-d.haste:
+	case <-timer.C:
+	}
+}
+
+// coming returns how many pairs the IKE daemon is at.
+func (d *Daemon) coming() int {
+	if d.cfg.IKE == nil {
+		return 0
+	}
+	n := 0
+	for _, c := range d.cfg.IKE.State().Conns {
+		if c.Phase == ike.Loading || c.Phase == ike.Waiting || c.Phase == ike.Connecting {
+			n++
+		}
+	}
+	return n
+}
