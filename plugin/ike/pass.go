@@ -15,6 +15,9 @@ import (
 // few is how many Conns are looked at one by one; more are listed all at once.
 const few = 32
 
+// atOnce is how many Conns are loaded in one pass.
+const atOnce = 16
+
 // pass goes over the Conns. It lives as long as the connection to the daemon.
 type pass struct {
 	r       *Runner
@@ -51,14 +54,38 @@ func (p *pass) run(ctx context.Context, names map[string]bool, reasons []heardRe
 		}
 		p.audited = now
 		maps.Copy(names, keysOf(p.r.peers))
-	} else if err := p.list(ctx, names); err != nil {
-		return time.Time{}, err
+		p.putOff(names, now)
+	} else {
+		p.putOff(names, now)
+		if err := p.list(ctx, names); err != nil {
+			return time.Time{}, err
+		}
 	}
 	if err := p.steps(ctx, names); err != nil {
 		return time.Time{}, err
 	}
 	p.r.publish(p.version.String(), nil)
 	return p.next(), nil
+}
+
+// putOff leaves all but a few of the Conns that are not loaded to the next passes,
+// which follow at once: until all were loaded nobody would hear that those that came
+// first are up, and give their slots to others.
+func (p *pass) putOff(names map[string]bool, now time.Time) {
+	var late []string
+	for name := range names {
+		if q := p.r.peers[name]; q != nil && !q.loaded {
+			late = append(late, name)
+		}
+	}
+	if len(late) <= atOnce {
+		return
+	}
+	slices.Sort(late)
+	for _, name := range late[atOnce:] {
+		delete(names, name)
+		p.note(name, plan{wake: now})
+	}
 }
 
 // adopt takes over the wanted set, and returns the Conns that are new or changed.

@@ -284,6 +284,35 @@ func TestAtMostSoManyAtOnce(t *testing.T) {
 	})
 }
 
+func TestSlotsAreGivenOnWhileOthersAreLoaded(t *testing.T) {
+	inRig(t, Options{Parallel: 1}, func(g rig) {
+		var cs []Conn
+		for n := range 3 * atOnce {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		g.after(time.Second / 2)
+		initiated, loaded := 0, 0
+		for _, c := range g.Commands() {
+			switch {
+			case strings.HasPrefix(c, "initiate"):
+				initiated++
+			case strings.HasPrefix(c, "load-conn"):
+				loaded++
+			}
+			if initiated == 2 && loaded == len(cs) {
+				g.Fatal("the second waited until all were loaded")
+			}
+			if initiated == 2 {
+				break
+			}
+		}
+		if initiated < 2 {
+			g.Errorf("%d initiated, %d loaded", initiated, loaded)
+		}
+	})
+}
+
 func TestReasonFromTheLog(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() { g.Hold = true })
