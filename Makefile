@@ -47,6 +47,7 @@ bench: ## figures of docs/performance.md
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -p 1 -run '^$$' -bench . -timeout 60m -exec '$(CURDIR)/lab/exec --param max_rx_sa=0' ./tc
 	@$(ENV) CGO_ENABLED=0 go test -tags lab -count=1 -v -timeout 60m -exec '$(CURDIR)/lab/exec --topology' ./lab/bench/gate
 	@hack/scenario lab/scenarios/memory.sh
+	@hack/scenario lab/scenarios/ike-scale.sh
 
 soak: ## faults for a long time: every lost table, every step, ten minutes of churn (SEED, SOAK_SECONDS, POINTS)
 	@hack/setup demo

@@ -15,7 +15,7 @@
 . "$(dirname "$0")/ike.sh"
 here=$(pwd)
 peers=${PEERS:-"10 100 400"} more=${MORE:-9} children=${CHILDREN:-two} parts=${PARTS:-"load-tester ours strongswan libreswan"}
-cap=300
+cap=${CAP:-300}
 most=${peers##* }
 case $children in one) per=2 options="ipsec_children=one" ;; *) per=4 options="" ;; esac
 table=/tmp/table
