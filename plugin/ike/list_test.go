@@ -60,6 +60,7 @@ func TestReadLog(t *testing.T) {
 		"no shared key found for '10.0.0.1' - '10.0.0.2'":                                   CodeAuth,
 		"no private key found for 'hv1'":                                                    CodeAuth,
 		"no trusted ECDSA public key found for 'hv2'":                                       CodeAuth,
+		"  self-signed certificate \"CN=hv2, O=lab\" is not trusted":                        CodeAuth,
 		"received NO_PROPOSAL_CHOSEN notify error":                                          CodeNoProposal,
 		"no acceptable proposal found":                                                      CodeNoProposal,
 		"received TS_UNACCEPTABLE notify, no CHILD_SA built":                                CodeTS,

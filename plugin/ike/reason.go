@@ -11,6 +11,8 @@ var words = []struct{ part, code, text string }{
 	{"no shared key found", CodeAuth, "the daemon has no pre-shared key for these identities"},
 	{"no private key found", CodeAuth, "the daemon has no private key for this end's certificate"},
 	{"public key found for", CodeAuth, "the peer's certificate is not the one expected, or nothing trusted has signed it"},
+	// Of the very name that is expected, but with another key: charon says no more then.
+	{"is not trusted", CodeAuth, "the peer's certificate is not the one expected, or nothing trusted has signed it"},
 	{"constraint check failed", CodeAuth, "the peer's certificate or name is not the one expected"},
 	{"constraint requires", CodeAuth, "the peer's certificate or name is not the one expected"},
 	{"subject certificate invalid", CodeAuth, "the peer's certificate is not valid now: check its dates and the clock"},
