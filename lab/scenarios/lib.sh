@@ -120,3 +120,36 @@ reaches() { lab-vm 1 ping -q -c "$1" -i 0.2 -W 2 "$2" | grep -q " $1 received"; 
 spis() { lab-hv "$1" ip xfrm state | grep -o 'spi 0x[0-9a-f]*' | sort | tr '\n' ' '; }
 # shuffled SEED: the lines of its input in an order that SEED gives.
 shuffled() { awk -v seed="$1" 'BEGIN { srand(seed) } { printf "%.9f\t%s\n", rand(), $0 }' | sort -n | cut -f2; }
+
+# blast ADDRESS SECONDS: datagrams from vm1 to that address of vm2, 2 Mbit/s of them, at
+# a port of its own. blasted ADDRESS LEAST: waits for their end; at least so many were
+# sent, and none was lost. (A moment of a busy machine must not fill the receiver's buffer.)
+blast() {
+	for f in rmem_max wmem_max; do echo 8388608 >/proc/sys/net/core/$f; done
+	blasts=$((${blasts:-0} + 1))
+	lab-vm 2 iperf3 -s -1 -p $((5200 + blasts)) >/dev/null &
+	eventually 10 "vm2 listens" sh -c "lab-vm 2 ss -Hltn | grep -q ':$((5200 + blasts)) '"
+	lab-vm 1 iperf3 -u -b 2M -l 1200 -w 4M -p $((5200 + blasts)) -c "$1" -t "$2" >"/tmp/blast-$1" 2>&1 &
+	echo $! >"/tmp/blast-$1.pid"
+	eventually 20 "datagrams are on their way to $1" sh -c "lab-vm 2 ss -Huan | grep -q ':$((5200 + blasts)) '"
+}
+blasted() {
+	wait "$(cat "/tmp/blast-$1.pid")" || { cat "/tmp/blast-$1"; fail "iperf3 to $1"; }
+	grep 'receiver' "/tmp/blast-$1" | sed 's/^/    /'
+	set -- "$1" "$2" "$(grep 'receiver' "/tmp/blast-$1" | grep -o '[0-9]*/[0-9]*')"
+	must "to $1: none of ${3#*/} datagrams was lost" test "${3%/*}" = 0
+	must "and that were many" test "${3#*/}" -ge "$2"
+}
+
+# counts_begin: from now on the counters of both NICs are written down every second.
+# counts_end: none of them ever went back.
+counts_begin() {
+	: >/tmp/counts
+	while sleep 1; do for n in 1 2; do lab-nic $n | sed "s/^/$n./"; done; done >>/tmp/counts 2>/dev/null &
+	counting=$!
+}
+counts_end() {
+	kill $counting; wait $counting 2>/dev/null || true
+	must "counters of the NICs never went back, in $(grep -c '^1.tx_esp ' /tmp/counts) looks" \
+		awk '$1 ~ /^[12]\.(tx|rx|fdb)_/ && $1 !~ /_(tables|refs|states|policies)$/ { if ($2 < last[$1]) exit bad = 1; last[$1] = $2; n++ } END { exit bad || n < 20 }' /tmp/counts
+}

@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# lab: --daemon-tags faultpoint
+# lab: --daemon-tags faultpoint --timeout 1500
 # One-shot keys are changed under traffic: hv1 is told first, then hv2 is, then both
-# while the daemon of hv1 dies at each stage. No packet is lost, and none is clear.
+# while the daemon of hv1 dies at each stage (kill -9). No packet is lost, and none is
+# clear. With SOAK_SECONDS it dies at one stage after the other until that time is over.
 . "$(dirname "$0")/lib.sh"
+seconds=${SOAK_SECONDS:-0} changes=0
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 # start N FAULT: the daemon of hypervisor N, which dies where FAULT says.
@@ -27,6 +29,9 @@ eventually 10 "overlay answers" reaches 1 192.168.7.2
 for n in 1 2; do eventually 10 "hv$n: flows in hardware" offloads $n; done
 lab-vm 1 ping -q -i 0.005 192.168.7.2 >/tmp/ping 2>&1 &
 ping=$!
+counts_begin
+[ "$seconds" = 0 ] || blast 192.168.7.2 "$seconds"
+finish=$(($(cut -d. -f1 /proc/uptime) + seconds))
 
 say "hv1 is told first"
 first=$(sent_by 1) key=$(keys 1 2)
@@ -66,15 +71,24 @@ dies() {
 		for n in 1 2; do tell $n "$key"; done
 	fi
 	for n in 1 2; do eventually 20 "hv$n sends by the new keys" turned $n "$key"; done
+	changes=$((changes + 1))
 }
-dies "when the new inbound SA stands" "after:state add src 10.0.0.2"
-dies "when the new key is in the ledger" "after:reserve" spent
-dies "when the first probe may go" "after:sport 9"
-dies "before its traffic turns" "before:policy update"
-dies "when its traffic has turned" "after:policy update"
-dies "before the old inbound SA goes" "before:state delete src 10.0.0.2"
+# each: at each stage in turn.
+each() {
+	dies "when the new inbound SA stands" "after:state add src 10.0.0.2"
+	dies "when the new key is in the ledger" "after:reserve" spent
+	dies "when the first probe may go" "after:sport 9"
+	dies "before its traffic turns" "before:policy update"
+	dies "when its traffic has turned" "after:policy update"
+	dies "before the old inbound SA goes" "before:state delete src 10.0.0.2"
+}
+each
+while [ "$(cut -d. -f1 /proc/uptime)" -lt $finish ]; do each; done
 
 for n in 1 2; do eventually 20 "hv$n: the old keys are gone" stage_is $n encrypted; done
+[ "$seconds" = 0 ] || blasted 192.168.7.2 $((seconds * 200))
+counts_end
+note "the daemon died in $changes changes of keys"
 kill -INT $ping
 wait $ping || true
 cat /tmp/ping
