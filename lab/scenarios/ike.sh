@@ -156,7 +156,9 @@ wire_was_esp() {
 }
 
 # stock_peer KIND: hv2 runs the real ovs-monitor-ipsec, without a NIC's help; hv1 is
-# ours, offloaded, and never clear. Both sides start again.
+# ours, offloaded, and never clear. By psk over IPv4 and IPv6, and then by certificates
+# of a CA (a host of ovs-monitor-ipsec has one form for all of its tunnels). Both sides
+# start again.
 stock_peer() {
 	lab-ike 1 start
 	daemon_start 1
@@ -164,8 +166,13 @@ stock_peer() {
 	lab-ike 2 start "$1"
 	port 2 vx0 4 key=100 psk=swordfish
 	port 1 vx0 4 key=100 psk=swordfish ipsec_peer=ovs-monitor-ipsec
-	encrypted vx0 1
-	carried vx0 1
+	for n in 1 2; do steer $n vx0; done # two tunnels of two bridges are a loop
+	port 2 vx6 6 key=100 psk=swordfish
+	port 1 vx6 6 key=100 psk=swordfish ipsec_peer=ovs-monitor-ipsec
+	for p in vx0 vx6; do
+		encrypted $p 1
+		carried $p 1
+	done
 	must "hv1: every SA is in the NIC" all_offloaded 1
 
 	say "hv1's IKE daemon and ours start again"
@@ -173,14 +180,27 @@ stock_peer() {
 	daemon_stop 1
 	daemon_start 1
 	lab-ike 1 start
-	encrypted vx0 1
-	eventually 30 "overlay answers" reaches 1 192.168.7.2
+	for p in vx0 vx6; do encrypted $p 1; done
+	eventually 30 "overlay answers over vx6" reaches 1 192.168.7.2
 
 	say "hv2's stops and starts again, with the script"
 	lab-ike 2 stop
 	lab-ike 2 start "$1"
-	eventually 40 "overlay answers" reaches 1 192.168.7.2
+	for p in vx0 vx6; do
+		for n in 1 2; do steer $n $p; done
+		eventually 40 "overlay answers over $p" reaches 1 192.168.7.2
+		encrypted $p 1
+	done
+	carried vx0 1
+
+	say "certificates"
+	for n in 1 2; do for p in vx0 vx6; do lab-hv $n ovs-vsctl del-port br-int $p; done; done
+	ca ca
+	for n in 1 2; do issue ca hv$n hv$n; identity $n hv$n ca; done
+	port 2 vx0 4 key=100 remote_name=hv1
+	port 1 vx0 4 key=100 remote_name=hv2 ipsec_peer=ovs-monitor-ipsec
 	encrypted vx0 1
 	carried vx0 1
+	must "hv1: every SA is in the NIC" all_offloaded 1
 	no_clear 1
 }
