@@ -21,10 +21,18 @@ case $children in one) per=2 options="ipsec_children=one" ;; *) per=4 options=""
 table=/tmp/table
 : >$table
 row() { printf '%-34s %6s  %s\n' "$1" "$2" "$3" | tee -a $table; }
-scale() { n=$1; shift; lab-hv "$n" python3 "$here/scale.py" "$@"; }
+scale() { hv=$1; shift; lab-hv "$hv" python3 "$here/scale.py" "$@"; }
 wants() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-divide() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", a / b }'; }
+divide() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+
+# rates WHAT N TEXT CHILDREN PAIRS SECONDS: a row, and what is compared. The first child
+# comes with the second exchange, each other one with one of its own.
+rates() {
+	exchanges=$(divide "$(((1 + $4) * $5))" "$6") childs=$(divide "$(($4 * $5))" "$6")
+	row "$1" "$2" "$3: $(divide "$5" "$6") pairs/s, $exchanges exchanges/s, $childs child SAs/s"
+}
+compare() { row "ours / load-tester" "$1" "exchanges $(divide "$exchanges" "$its_exchanges"), child SAs $(divide "$childs" "$its_children")"; }
 
 say "addresses for $((most + more)) peers on hv2"
 sysctl -q -w net.ipv4.neigh.default.gc_thresh1=4096 net.ipv4.neigh.default.gc_thresh2=4096 net.ipv4.neigh.default.gc_thresh3=8192
@@ -88,7 +96,8 @@ load_tester() {
 	used_from $(charons)
 	scale 1 load-test "$1" >/tmp/result || fail "load-tester"
 	read -r took up sas </tmp/result
-	row "load-tester: IKE_SA + 1 CHILD_SA" "$1" "$took s, $up up, $sas SAs: $(divide "$up" "$took") pairs/s, $(divide "$((2 * up))" "$took") exchanges/s, $(divide "$((sas / 2))" "$took") child SAs/s"
+	rates "load-tester: IKE_SA + 1 CHILD_SA" "$1" "$took s, $sas SAs" 1 "$up" "$took"
+	its_exchanges=$exchanges its_children=$childs
 	# shellcheck disable=SC2046
 	note "processor time: $(used $(charons))"
 	for n in 1 2; do
@@ -118,7 +127,7 @@ ours() {
 	began=$(scale 1 add 0 "$1" $options)
 	scale 1 whole $(($1 * per / 2)) "$(lab-nic 1 dir)" $cap "$began" >/tmp/result
 	read -r nic took up </tmp/result
-	row "ours: IKE_SA + $((per / 2)) CHILD_SA" "$1" "$took s ($nic s in the NIC), $up encrypted: $(divide "$up" "$nic") pairs/s, $(divide "$(((1 + per / 2) * up))" "$nic") exchanges/s, $(divide "$((per / 2 * up))" "$nic") child SAs/s"
+	rates "ours: IKE_SA + $((per / 2)) CHILD_SA" "$1" "$took s ($nic s to the last SA in the NIC), $up encrypted" $((per / 2)) "$up" "$took"
 	# shellcheck disable=SC2046
 	note "processor time: $(used $(pids))"
 }
@@ -157,27 +166,26 @@ stock() {
 	peers_stop
 }
 
-if wants load-tester; then
-	if [ -e "$here/libstrongswan-load-tester.so" ]; then
-		cp "$here/libstrongswan-load-tester.so" /usr/lib/ipsec/plugins/
-		for n in $peers; do load_tester "$n"; done
-	else
-		note "no LOAD_TESTER: no reference"
-	fi
+reference=""
+if wants load-tester && [ -e "$here/libstrongswan-load-tester.so" ]; then
+	cp "$here/libstrongswan-load-tester.so" /usr/lib/ipsec/plugins/
+	reference=yes
 fi
-if wants ours; then
-	for n in $peers; do
-		say "ours: $n tunnels"
-		ours "$n"
-		[ "$n" != "$most" ] || one_more
-		ours_end
-	done
-fi
+[ -n "$reference" ] || note "no LOAD_TESTER: no reference"
+for size in $peers; do
+	say "$size tunnels: charon's load-tester, and ours"
+	[ -z "$reference" ] || load_tester "$size"
+	wants ours || continue
+	ours "$size"
+	[ -z "$reference" ] || compare "$size"
+	[ "$size" != "$most" ] || one_more
+	ours_end
+done
 for kind in strongswan libreswan; do
 	wants $kind || continue
-	for n in $peers; do
-		say "ovs-monitor-ipsec with $kind: $n tunnels"
-		stock $kind "$n"
+	for size in $peers; do
+		say "ovs-monitor-ipsec with $kind: $size tunnels"
+		stock $kind "$size"
 	done
 done
 say "the table"
