@@ -3,6 +3,8 @@
 package plugin
 
 import (
+	"net/netip"
+
 	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/xfrm"
 )
@@ -75,8 +77,24 @@ func (r reqids) policy(p *xfrm.Policy) bool {
 	return is && p.Tmpl.Reqid <= smallLast && p.Offload.Ifindex != 0
 }
 
-// bars tells whether p is what libreswan blocks a pair's traffic by while it negotiates.
+// PriorityBar is that of a Bar: before all that libreswan makes for pairs, and behind
+// what lets IKE pass.
+const PriorityBar = 0x6f76
+
+// Bar returns the policy that blocks overlay traffic to a peer whatever libreswan's
+// policies say, as long as there is no SA. It has a selector that none of those have, nor
+// any of ours: the kernel keeps one policy of each.
+func Bar(peer netip.Addr, port uint16) xfrm.Policy {
+	return xfrm.Policy{Dir: xfrm.Out, Action: xfrm.Block, Priority: PriorityBar,
+		Sel: xfrm.Selector{Src: anyOf(peer), Dst: host(peer), Proto: udp, DstPort: port}}
+}
+
+// bars tells whether p is what blocks a pair's traffic while libreswan negotiates: a
+// Bar, or what libreswan has for it.
 func (r reqids) bars(p *xfrm.Policy) bool {
+	if r.small && p.Action == xfrm.Block && p.Priority == PriorityBar {
+		return true
+	}
 	if !r.small || p.Action != xfrm.Block || p.Dir != xfrm.Out || p.Sel.Proto != udp || p.Sel.SrcPort != 0 || p.Sel.DstPort == 0 {
 		return false
 	}

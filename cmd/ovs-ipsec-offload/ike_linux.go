@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
@@ -28,7 +30,12 @@ func newIKE(cfg config.Config, log *slog.Logger, changed func()) ikeRunner {
 	case config.IKENone:
 		return nil
 	case config.IKELibreswan:
-		return pluto.New(pluto.Config{Hands: pluto.Command{Dir: filepath.Join(cfg.RunDir, "pluto")}, Log: log, Changed: changed, Options: options})
+		self, err := os.Executable()
+		if err != nil {
+			self = "/usr/local/sbin/ovs-ipsec-offload"
+		}
+		return pluto.New(pluto.Config{Hands: pluto.Command{Dir: filepath.Join(cfg.RunDir, "pluto")}, Log: log, Changed: changed, Options: options,
+			Updown: self + " updown", SoftRX: before(kernelRelease(), 6, 15)})
 	}
 	return ike.New(ike.Config{Socket: cfg.IKESocket, Log: log, Changed: changed, Options: options})
 }
@@ -63,4 +70,22 @@ func chooseIKE(cfg config.Config, exists func(string) bool) config.IKE {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// kernelRelease returns what uname calls the running kernel, "" if it does not say.
+func kernelRelease() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// before tells whether a kernel's release is older than major.minor.
+func before(release string, major, minor int) bool {
+	var a, b int
+	if n, err := fmt.Sscanf(release, "%d.%d", &a, &b); n != 2 || err != nil {
+		return false
+	}
+	return a < major || a == major && b < minor
 }

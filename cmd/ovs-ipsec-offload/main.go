@@ -57,6 +57,6 @@ Exit codes:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newGuard(), newPlan(), newStatus(), newRepair(), newPark(), newUnpark(), newUninstall(), newKeys(), newVersion())
+	root.AddCommand(newRun(), newGuard(), newPlan(), newStatus(), newRepair(), newPark(), newUnpark(), newUninstall(), newKeys(), newVersion(), newUpdown())
 	return root
 }

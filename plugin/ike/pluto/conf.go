@@ -35,7 +35,7 @@ func split(half string) (name, child string, ok bool) {
 // rekey stays on for what the peer rekeys: without it pluto gives an SA equal soft and
 // hard limits, which mlx5 refuses. Its lifetime is the longest, so that the sender is
 // always first. There is one group for child SAs, because pluto takes no more than one.
-func render(c ike.Conn, child string, o ike.Options) string {
+func render(c ike.Conn, child string, o ike.Options, updown string) string {
 	here, there, reqid := "udp", fmt.Sprintf("udp/%d", c.Port), c.ReqidOut
 	life, margin, fuzz := lifetimes(cmp.Or(c.Own.RekeyTime, o.RekeyTime), o.RandTime)
 	if c.Own.RekeyTime > 0 {
@@ -69,10 +69,6 @@ func render(c ike.Conn, child string, o ike.Options) string {
 	}
 	return b.String()
 }
-
-// updown is what pluto runs when a child SA comes and goes: nothing. Its own script
-// would add routes and rules, of which transport mode needs none.
-const updown = "/bin/true"
 
 func offload(o ike.Options) string {
 	if o.NoOffload {
@@ -132,6 +128,11 @@ func unable(c ike.Conn) *ike.Problem {
 
 // CodeKind: the IKE daemon cannot do what a port names for its keys.
 const CodeKind = "IKE_AUTH_KIND"
+
+// CodeSoftRX: what the peer sends is decrypted by the CPU; traffic flows.
+const CodeSoftRX = "IKE_RX_CPU"
+
+const softRX = "what the peer sends is decrypted by the CPU, not by the NIC: libreswan's SAs name UDP, and mlx5 before Linux 6.15 finds no such SA; use Linux 6.15 or later, or strongSwan"
 
 func quoted(s string) string { return `"` + s + `"` }
 

@@ -29,7 +29,7 @@ func TestRender(t *testing.T) {
 	o := Config{}.withDefaults().Options
 	for name, c := range map[string]ike.Conn{"plain": testConn(), "ipv6": v6, "stock": stock} {
 		for _, child := range []string{ike.Out, ike.In} {
-			golden(t, name+"-"+child+".conf", render(c, child, o))
+			golden(t, name+"-"+child+".conf", render(c, child, o, "/sbin/ovs-ipsec-offload updown"))
 		}
 	}
 	golden(t, "secrets", string(secrets([]ike.Conn{testConn(), v6})))
@@ -50,7 +50,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestNoSecretInConfiguration(t *testing.T) {
 	for _, child := range []string{ike.Out, ike.In} {
-		if text := render(testConn(), child, Config{}.withDefaults().Options); strings.Contains(text, "sword") {
+		if text := render(testConn(), child, Config{}.withDefaults().Options, "x"); strings.Contains(text, "sword") {
 			t.Error("a secret stands in the configuration")
 		}
 	}

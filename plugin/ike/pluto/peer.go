@@ -29,10 +29,12 @@ type peer struct {
 
 // look is what a step sees.
 type look struct {
-	now  time.Time
-	sas  []*sa // of this Conn
-	slot bool  // one more attempt may be under way
-	o    ike.Options
+	now    time.Time
+	sas    []*sa // of this Conn
+	slot   bool  // one more attempt may be under way
+	o      ike.Options
+	run    string // Config.Updown
+	softRX bool   // Config.SoftRX
 }
 
 // verb is what an action does to a half of a Conn.
@@ -97,7 +99,7 @@ func (p *peer) load(l look) (do []action) {
 	}
 	for _, half := range connNames(p.conn.Name) {
 		_, child, _ := split(half)
-		if text := render(p.conn, child, l.o); p.loaded[half] != text {
+		if text := render(p.conn, child, l.o, l.run); p.loaded[half] != text {
 			do = append(do, action{doAdd, half, text})
 		}
 	}
@@ -200,6 +202,9 @@ func (p *peer) phase(l look) string {
 // tell writes down the state that others see.
 func (p *peer) tell(l look, phase string) {
 	s := ike.ConnState{Phase: phase, Since: p.state.Since, Problem: p.problem}
+	if l.softRX && phase == ike.Up && s.Problem == nil {
+		s.Problem = &ike.Problem{Code: CodeSoftRX, Text: softRX}
+	}
 	if phase != p.state.Phase {
 		s.Since = l.now
 	}

@@ -44,6 +44,13 @@ type Config struct {
 	// Poll is the time between two looks while something is under way, Idle while
 	// nothing is. Defaults 1 and 2 s.
 	Poll, Idle time.Duration
+	// Updown is the command that pluto runs when a child SA comes or goes. Its own
+	// would add routes and rules, of which transport mode needs none.
+	Updown string
+	// SoftRX tells that mlx5 decrypts nothing that libreswan's SAs are for: before
+	// Linux 6.15 the protocol in an SA's selector takes the place of ESP in what its
+	// rule matches.
+	SoftRX bool
 }
 
 func (c Config) withDefaults() Config {
@@ -313,7 +320,7 @@ func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (busy bool, wh
 		r.mu.Lock()
 		_, wanted := r.wanted[name]
 		r.mu.Unlock()
-		l := look{now: r.cfg.Now(), sas: sas[name], slot: r.under < r.cfg.Options.Parallel, o: r.cfg.Options}
+		l := look{now: r.cfg.Now(), sas: sas[name], slot: r.under < r.cfg.Options.Parallel, o: r.cfg.Options, run: r.cfg.Updown, softRX: r.cfg.SoftRX}
 		do := p.unload()
 		if wanted {
 			do = p.step(l)

@@ -52,10 +52,10 @@ func TestReadStatus(t *testing.T) {
 
 func TestReason(t *testing.T) {
 	for text, code := range map[string]string{
-		"\"x\" #2: IKE_AUTH response contained the error notification AUTHENTICATION_FAILED":              ike.CodeAuth,
+		"\"x\" #2: IKE_AUTH response contained the error notification AUTHENTICATION_FAILED":               ike.CodeAuth,
 		"ERROR: \"x\" #3: netlink response for Add SA esp.1@10.0.0.1: Invalid argument (errno 22)\nfailed": ike.CodeInstall,
 		"\"x\" #1: IKE_SA_INIT_I: retransmission; will wait 0.5 seconds for response":                      ike.CodeNoAnswer,
-		"\"x\" #1: sent IKE_SA_INIT request": "",
+		"\"x\" #1: sent IKE_SA_INIT request":                                                               "",
 	} {
 		got := ""
 		if p := reason(text); p != nil {
