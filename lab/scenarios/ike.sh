@@ -133,6 +133,22 @@ knows() {
 	esac | grep -qi "^0*$serial\$"
 }
 
+# differ N: hypervisor N has an SA that it did not have.
+differ() { sas "$1" >/tmp/now; [ -n "$(comm -23 /tmp/now "/tmp/before$1")" ]; }
+
+# pluto_conn N out|in PEER: what pluto of hypervisor N calls that half of the pair with
+# PEER and UDP port 4789.
+pluto_conn() {
+	lab-hv "$1" /usr/libexec/ipsec/whack --status | sed -n "s/^\"\(oio-[^\"]*-$2\)\": .*===\([^ ]*\)\.\.\.$3===.*/\1/p" | while read -r c; do
+		lab-hv "$1" grep -l 'protoport=udp/4789$' "/run/ovs-ipsec-offload/pluto/$c.conf" | sed 's|.*/||; s|\.conf$||'
+	done
+}
+# pluto_rekey N PEER: its outbound child SA is replaced.
+pluto_rekey() { lab-hv "$1" /usr/libexec/ipsec/whack --rekey-child --asynchronous --name "$(pluto_conn "$1" out "$2")" >/dev/null; }
+
+# contains FILE FILE: every line of the second stands in the first.
+contains() { [ -z "$(sort "$1" | comm -13 - "$2")" ]; }
+
 # stream: echo requests every 50 ms until stream_end, which shows what was lost
 # and the longest time without an answer, and sets lost and gap (ms).
 stream() {

@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# As ike-psk.sh and ike-rekey.sh, with libreswan at both ends: psk, IPv4, IPv6 and
+# another UDP port; SAs survive additions; a rekey under traffic loses nothing; nothing
+# is in clear text when an SA goes that pluto wants back.
+. "$(dirname "$0")/ike.sh"
+lab-wire start 4790
+for n in 1 2; do lab-ike $n start libreswan; daemon_start $n --ike libreswan; done
+for n in 1 2; do port $n vx0 4 key=100 psk=swordfish; done
+encrypted vx0
+carried vx0
+for n in 1 2; do sas $n >/tmp/sas$n; done
+
+say "IPv6, and another UDP port"
+for n in 1 2; do port $n vx6 6 key=106 psk=swordfish6; port $n vx1 4 key=101 dst_port=4790 psk=another; done
+encrypted vx6
+encrypted vx1
+carried vx6
+carried vx1
+carried vx0
+for n in 1 2; do
+	sas $n >/tmp/now
+	must "hv$n: the SAs of the first port are the very same" contains /tmp/now /tmp/sas$n
+	must "hv$n: every SA is in the NIC" all_offloaded $n
+done
+
+say "rekey, both ends at once, under traffic"
+stream
+for i in 1 2; do
+	sas 1 >/tmp/before
+	for n in 1 2; do pluto_rekey $n 10.0.0.$((3 - n)); done
+	rekeyed() { sas 1 >/tmp/now; [ "$(comm -12 /tmp/now /tmp/before | wc -l)" -le 8 ]; }
+	eventually 20 "new SAs" rekeyed
+done
+stream_end
+must "nothing was lost" test "$lost" = 0
+wire_was_esp
+no_clear
+
+say "the peer's administrator deletes the child SAs"
+stream
+for c in out in; do lab-hv 2 /usr/libexec/ipsec/whack --delete-child --name "$(pluto_conn 2 $c 10.0.0.1)" >/dev/null || true; done
+eventually 60 "overlay answers" reaches 3 192.168.7.2
+encrypted vx0
+stream_end
+no_clear
+
+say "pluto of hv1 is killed, and starts again"
+stream
+lab-ike 1 kill
+sleep 1 # without it
+must "all goes on without it" state_is 1 vx0 encrypted
+lab-ike 1 start libreswan
+encrypted vx0
+eventually 60 "overlay answers" reaches 3 192.168.7.2
+stream_end
+note "clear-text packets since its start: $(nic 1 tx_clear_vxlan) and $(nic 2 tx_clear_vxlan)"
