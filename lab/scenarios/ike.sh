@@ -6,8 +6,8 @@
 # What the scenarios are tried with: a kind of lab-ike that the daemon drives.
 IKE=${IKE:-strongswan}
 
-# tell: also what the IKE daemons have to say.
-tell() {
+# confess: also what the IKE daemons have to say.
+confess() {
 	[ -s "/tmp/daemon$1.log" ] && { echo "-- daemon on hv$1:"; tail -n 30 "/tmp/daemon$1.log"; }
 	lab-hv "$1" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$1: /"
 	echo "-- nic $1: $(lab-nic "$1" | tr '\n' ' ')"

@@ -6,11 +6,11 @@ say()  { printf '\n--- [%s s] %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
 note() { printf '    %s\n' "$*"; }
 fail() {
 	printf 'FAIL: %s\n' "$*"
-	for n in $(seq "$LAB_HYPERVISORS"); do tell "$n"; done
+	for n in $(seq "$LAB_HYPERVISORS"); do confess "$n"; done
 	exit 1
 }
-# tell N: what there is to say of hypervisor N after a failure.
-tell() {
+# confess N: what there is to say of hypervisor N after a failure.
+confess() {
 	[ -s "/tmp/daemon$1.log" ] && { echo "-- daemon on hv$1:"; tail -n 30 "/tmp/daemon$1.log"; }
 	lab-hv "$1" ovs-ipsec-offload status 2>&1 | sed "s/^/-- status of hv$1: /"
 	echo "-- nic $1: $(lab-nic "$1" | tr '\n' ' ')"
