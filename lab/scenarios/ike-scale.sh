@@ -181,7 +181,9 @@ for size in $peers; do
 	wants ours || continue
 	ours "$size"
 	[ -z "$reference" ] || compare "$size"
-	[ "$size" != "$most" ] || one_more
+	if [ "$size" = "$most" ]; then
+		if [ "$up" = "$size" ]; then one_more; else row "ours: one more" "$size" "not measured: only $up of $size are up"; fi
+	fi
 	ours_end
 done
 for kind in strongswan libreswan; do
