@@ -12,8 +12,9 @@ import (
 	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
-// few is how many Conns are looked at one by one; more are listed all at once.
-const few = 32
+// few is how many Conns are looked at one by one; more are listed all at once, since
+// charon goes over all of them for each.
+const few = 4
 
 // atOnce is how many Conns are loaded in one pass.
 const atOnce = 16

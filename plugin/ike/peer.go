@@ -128,7 +128,9 @@ func (p *peer) step(l look) plan {
 	if len(live) == 0 {
 		p.connect(l, &do)
 	} else {
-		p.down = time.Time{}
+		if !p.down.IsZero() {
+			p.down, p.next = time.Time{}, l.now // what failed until now is over
+		}
 		p.keep(l, live, &do)
 	}
 	p.tell(l, p.phase(l))

@@ -155,9 +155,11 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
 		if r.told() {
 			names, reasons := h.take()
+			began := r.cfg.Now()
 			if wake, err = p.run(ctx, names, reasons); err != nil {
 				return err
 			}
+			r.rest(ctx, r.cfg.Now().Sub(began))
 		}
 		timer := time.NewTimer(wake.Sub(r.cfg.Now()))
 		select {
@@ -172,6 +174,28 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// While more than restAbove Conns are under way a pass is followed by a rest that is
+// restTimes as long, and no longer than restMost. charon goes over all its IKE SAs for
+// every list, also of one, and waits for those that it is at: a pass for every event of
+// every Conn would take the time that setting them up needs.
+const (
+	restAbove = 4
+	restTimes = 3
+	restMost  = time.Second
+)
+
+func (r *Runner) rest(ctx context.Context, pass time.Duration) {
+	busy := 0
+	for _, p := range r.peers {
+		if p.underWay() {
+			busy++
+		}
+	}
+	if busy > restAbove {
+		r.cfg.Pause(ctx, min(restTimes*pass, restMost))
 	}
 }
 
