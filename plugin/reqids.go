@@ -73,8 +73,7 @@ func (r reqids) policy(p *xfrm.Policy) bool {
 	if !r.small || p.Action != xfrm.Allow || p.Tmpl == nil || p.Sel.Proto != udp || p.Sel.SrcPort != 0 || p.Sel.DstPort == 0 {
 		return false
 	}
-	_, is := pairOf(p)
-	return is && p.Tmpl.Reqid <= smallLast && p.Offload.Ifindex != 0
+	return p.Sel.Src.IsSingleIP() && p.Sel.Dst.IsSingleIP() && p.Tmpl.Reqid <= smallLast && p.Offload.Ifindex != 0
 }
 
 // PriorityBar is that of a Bar: before all that libreswan makes for pairs, and behind
@@ -114,7 +113,10 @@ func (r reqids) learn(ps []xfrm.Policy) reqids {
 	for i := range ps {
 		if p := &ps[i]; r.policy(p) && p.Tmpl.Reqid != 0 {
 			pair, _ := pairOf(p)
-			known[stream{pair, p.Dir}] = p.Tmpl.Reqid
+			// What a pair was given goes before what stands: that may be a stranger's.
+			if st := (stream{pair, p.Dir}); known[st] == 0 {
+				known[st] = p.Tmpl.Reqid
+			}
 		}
 	}
 	return reqids{small: true, known: known}

@@ -49,16 +49,17 @@ func (h *host) followStates(ctx context.Context, m *xfrm.Monitor) error {
 		}
 		if e.PortID != h.xfrm.PortID() {
 			h.log.Debug("foreign change", "event", e.Kind.String())
-			h.foreign(e.Kind)
+			h.foreign(e)
 		}
 	}
 }
 
-// foreign asks for a round. What somebody else adds takes nothing of ours away, and
-// an IKE daemon adds much: a round is soon enough.
-func (h *host) foreign(k xfrm.EventKind) {
-	switch k {
-	case xfrm.SAAdded, xfrm.SAUpdated, xfrm.PolicyAdded:
+// foreign asks for a round. What somebody adds that encrypts takes nothing of ours away,
+// and an IKE daemon adds much of it: a round is soon enough. Anything else may let clear
+// text out, such as a policy in front of a guard.
+func (h *host) foreign(e xfrm.Event) {
+	switch {
+	case e.Kind == xfrm.SAAdded, e.Kind == xfrm.SAUpdated, e.Kind == xfrm.PolicyAdded && e.Policy.Tmpl != nil && e.Policy.Tmpl.Reqid != 0:
 		h.daemon.Poke()
 	default:
 		h.daemon.Alarm()

@@ -2,5 +2,4 @@
 # SPDX-License-Identifier: Apache-2.0
 # A peer with the real ovs-monitor-ipsec and strongswan: see stock_peer.
 . "$(dirname "$0")/ike.sh"
-. "$(dirname "$0")/pki.sh"
 stock_peer stock-strongswan

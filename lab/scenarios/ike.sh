@@ -208,15 +208,5 @@ stock_peer() {
 		encrypted $p 1
 	done
 	carried vx0 1
-
-	say "certificates"
-	for n in 1 2; do for p in vx0 vx6; do lab-hv $n ovs-vsctl del-port br-int $p; done; done
-	ca ca
-	for n in 1 2; do issue ca hv$n hv$n; identity $n hv$n ca; done
-	port 2 vx0 4 key=100 remote_name=hv1
-	port 1 vx0 4 key=100 remote_name=hv2 ipsec_peer=ovs-monitor-ipsec
-	encrypted vx0 1
-	carried vx0 1
-	must "hv1: every SA is in the NIC" all_offloaded 1
 	no_clear 1
 }

@@ -105,7 +105,7 @@ func id(c ike.Conn, addr netip.Addr, own string) string {
 func secrets(conns []ike.Conn) []byte {
 	b := []byte("# Written by ovs-ipsec-offload: changes are lost.\n")
 	for _, c := range conns {
-		if c.Auth.PSK.Empty() {
+		if unable(c) != nil {
 			continue
 		}
 		b = fmt.Appendf(b, "%s %s : PSK 0s", quoted(id(c, c.Local, c.Auth.LocalID)), quoted(id(c, c.Remote, c.Auth.RemoteID)))
@@ -120,16 +120,18 @@ func unable(c ike.Conn) *ike.Problem {
 	switch {
 	case c.Auth.PSK.Empty():
 		return &ike.Problem{Code: CodeKind, Text: "certificates are not done with libreswan by this version: use psk, or strongSwan (ike: strongswan)"}
+	case c.OneChild:
+		return &ike.Problem{Code: ike.CodeRefused, Text: "one child SA for both directions is not done with libreswan: leave ipsec_children out at both ends"}
 	case slices.ContainsFunc([]string{c.Auth.LocalID, c.Auth.RemoteID}, func(s string) bool { return strings.ContainsAny(s, "\"\n\\") }):
 		return &ike.Problem{Code: ike.CodeRefused, Text: "an identity with quotes, backslashes or line ends cannot be told to libreswan"}
 	}
 	return nil
 }
 
-// CodeKind: the IKE daemon cannot do what a port names for its keys.
+// CodeKind is the code of a Conn that is refused: the IKE daemon cannot do what a port names for its keys.
 const CodeKind = "IKE_AUTH_KIND"
 
-// CodeSoftRX: what the peer sends is decrypted by the CPU; traffic flows.
+// CodeSoftRX is the code of a note: what the peer sends is decrypted by the CPU; traffic flows.
 const CodeSoftRX = "IKE_RX_CPU"
 
 const softRX = "what the peer sends is decrypted by the CPU, not by the NIC: libreswan's SAs name UDP, and mlx5 before Linux 6.15 finds no such SA; use Linux 6.15 or later, or strongSwan"

@@ -169,6 +169,7 @@ func (p *peer) has(l look, child string) bool {
 func (p *peer) attempted(why *ike.Problem, l look) {
 	p.busy = false
 	if why == nil {
+		p.next = l.now.Add(l.o.RetryMin) // until what came of it has been seen
 		return
 	}
 	p.fail(why, l)

@@ -85,10 +85,11 @@ type Runner struct {
 	news chan struct{} // holds a value when there is something to do before the next poll
 	done chan attempt  // attempts that ended
 
-	peers map[string]*peer // of Run alone
-	pid   int              // of the pluto that peers speak of
-	name  string           // such as "libreswan 5.2"
-	under int              // attempts under way
+	peers  map[string]*peer // of Run alone
+	pid    int              // of the pluto that peers speak of
+	untold bool             // pluto may not have read the secrets as they are
+	name   string           // such as "libreswan 5.2"
+	under  int              // attempts under way
 
 	mu     sync.Mutex
 	wanted map[string]ike.Conn // nil: nobody has said
@@ -199,8 +200,8 @@ func (r *Runner) told() bool {
 // under way.
 func (r *Runner) pass(ctx context.Context) (busy bool) {
 	sas, why := r.see(ctx)
-	r.take()
 	if why == nil {
+		r.take()
 		why = r.tellSecrets(ctx)
 	}
 	if why == nil {
@@ -218,22 +219,20 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 
 // see asks pluto how it stands, and begins anew with another pluto.
 func (r *Runner) see(ctx context.Context) (map[string][]*sa, *ike.Problem) {
-	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
-	defer cancel()
-	pid, err := r.cfg.Hands.PID(c)
+	pid, err := r.cfg.Hands.PID(ctx)
 	if err != nil {
 		return nil, down(err)
 	}
 	if pid != r.pid {
-		if why := r.meet(c, pid); why != nil {
+		if why := r.meet(ctx, pid); why != nil {
 			return nil, why
 		}
 	}
-	states, err := r.cfg.Hands.Whack(c, "--showstates")
+	states, err := r.list(ctx, "--showstates")
 	if err != nil {
 		return nil, down(err)
 	}
-	traffic, err := r.cfg.Hands.Whack(c, "--trafficstatus")
+	traffic, err := r.list(ctx, "--trafficstatus")
 	if err != nil {
 		return nil, down(err)
 	}
@@ -250,7 +249,7 @@ func (r *Runner) see(ctx context.Context) (map[string][]*sa, *ike.Problem) {
 // meet learns what a pluto is that was not there before, and which of our connections it
 // has: this program may have been started anew.
 func (r *Runner) meet(ctx context.Context, pid int) *ike.Problem {
-	text, err := r.cfg.Hands.Whack(ctx, "--status")
+	text, err := r.list(ctx, "--status")
 	if err != nil {
 		return down(err)
 	}
@@ -267,7 +266,7 @@ func (r *Runner) meet(ctx context.Context, pid int) *ike.Problem {
 		}
 		r.peers[name].loaded[half] = kept[half] // "": it is not known how pluto has it
 	}
-	r.pid, r.name = pid, "libreswan "+v
+	r.pid, r.name, r.untold = pid, "libreswan "+v, true
 	return nil
 }
 
@@ -303,13 +302,14 @@ func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
 	if err != nil {
 		return &ike.Problem{Code: ike.CodeFailed, Text: fmt.Sprintf("write the secrets for pluto: %v", err)}
 	}
-	if !changed {
+	r.untold = r.untold || changed
+	if !r.untold {
 		return nil
 	}
-	_, err = r.whack(ctx, "--rereadsecrets")
-	if err != nil {
+	if _, err = r.whack(ctx, "--rereadsecrets"); err != nil {
 		return down(err)
 	}
+	r.untold = false
 	return nil
 }
 
@@ -394,6 +394,8 @@ func (r *Runner) initiate(ctx context.Context, conn, half string) {
 			a.why = &ike.Problem{Code: ike.CodeNoAnswer, Text: noAnswer}
 		case err != nil:
 			a.why = &ike.Problem{Code: ike.CodeFailed, Text: cmp.Or(lastLine(out), err.Error())}
+		default:
+			a.why = &ike.Problem{Code: ike.CodeFailed, Text: "pluto says of no SA: " + lastLine(out)}
 		}
 		r.done <- a
 	}()
@@ -407,6 +409,13 @@ func (r *Runner) whack(ctx context.Context, args ...string) (string, error) {
 		return out, fmt.Errorf("whack %s: %w", args[0], errTimeout)
 	}
 	return out, nil // that pluto refuses is in the text, and shows in what it has
+}
+
+// list asks pluto for a list, each of which may take its time.
+func (r *Runner) list(ctx context.Context, what string) (string, error) {
+	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
+	defer cancel()
+	return r.cfg.Hands.Whack(c, what)
 }
 
 var errTimeout = errors.New("no answer in time")

@@ -30,7 +30,7 @@ type sa struct {
 // ipsec_doi.c and whack_trafficstatus.c.
 var (
 	stateLine   = regexp.MustCompile(`^#(\d+): "([^"]+)"(?:\[\d+\])?[^ ]* ([A-Z0-9_]+) \(`)
-	spiLine     = regexp.MustCompile(`^#(\d+): "[^"]+"(?:\[\d+\])?[^ ]* esp\.([0-9a-f]{1,8})@\S+ esp\.([0-9a-f]{1,8})@\S+`)
+	spiLine     = regexp.MustCompile(`^#(\d+): "[^"]+".*? esp[.:]([0-9a-f]{1,8})@\S+ esp[.:]([0-9a-f]{1,8})@\S+`) // a colon with IPv6
 	rekeyTime   = regexp.MustCompile(`; REKEY in (-?\d+)s;`)
 	trafficLine = regexp.MustCompile(`^#(\d+): .*\badd_time=(\d+),`)
 	versionLine = regexp.MustCompile(`\bpluto_version=(\S+?),`)
@@ -141,7 +141,7 @@ func lines(text string) func(yield func(string) bool) {
 }
 
 func number(s string) uint64 {
-	n, _ := strconv.ParseUint(strings.TrimPrefix(s, "-"), 10, 64)
+	n, _ := strconv.ParseUint(s, 10, 64) // what is below 0 is over, and counts as 0
 	return n
 }
 

@@ -14,6 +14,8 @@ const (
 	statesText = `#16: "oio-aaaa-out":500 ESTABLISHED_IKE_SA (established IKE SA); REKEY in 13827s; REPLACE in 14399s; newest; idle;
 #17: "oio-aaaa-out":500 ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 9s; REKEY in 2881s; REPLACE in 3599s; newest; eroute owner; IKE SA #16; idle;
 #17: "oio-aaaa-out" esp.c8a6ab19@10.0.0.2 esp.587f237b@10.0.0.1 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B 
+#21: "oio-bbbb-in":500 ESTABLISHED_CHILD_SA (established Child SA); REKEY in -5s; newest; eroute owner; IKE SA #16; idle;
+#21: "oio-bbbb-in" used 3s ago; esp:a1b2c3d4@fd00::2 esp:1020304@fd00::1 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B 
 #18: "oio-aaaa-in":500 NEW_CHILD_I1 (sent CREATE_CHILD_SA request for new IPsec SA); eroute owner; lastlive=1s; idle;
 #19: "other":500 ESTABLISHED_CHILD_SA (established Child SA); REKEY in 1s; newest; eroute owner; IKE SA #20; idle;
 `
@@ -28,6 +30,7 @@ func TestReadStates(t *testing.T) {
 		17: {id: 17, conn: "oio-aaaa", child: ike.Out, up: true, newest: true, rekeyIn: 2881 * time.Second,
 			spiOut: 0xc8a6ab19, spiIn: 0x587f237b, installed: time.Unix(1795885006, 0)},
 		18: {id: 18, conn: "oio-aaaa", child: ike.In},
+		21: {id: 21, conn: "oio-bbbb", child: ike.In, up: true, newest: true, spiOut: 0xa1b2c3d4, spiIn: 0x1020304},
 	}
 	for id, w := range want {
 		if g := got[id]; g == nil || *g != w {
