@@ -5,6 +5,7 @@ package plugin
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -86,6 +87,12 @@ func (m *model) take(i int, s *Step) *Violation {
 	case FreeFlows:
 		if m.open = m.ob.GateOpen; m.open {
 			return m.gate(bad)
+		}
+		return nil
+	}
+	if s.Aside {
+		if !slices.ContainsFunc(m.ob.Aside, func(a Aside) bool { return a.Policy == *s.Op.Policy }) {
+			return bad("I5", "policy for %s is not one of an IKE daemon", s.Pair)
 		}
 		return nil
 	}

@@ -15,6 +15,8 @@ type Observed struct {
 	// Wide holds what a policy really matches that an IKE daemon made for all UDP
 	// between two hosts, by the place that it has among Policies.
 	Wide map[place]xfrm.Selector
+	// Aside are those of them whose place another policy has.
+	Aside []Aside
 	// Negotiated holds the pairs of the SAs that an IKE daemon made.
 	Negotiated map[xfrm.SAID]Pair
 	ids        reqids

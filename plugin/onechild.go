@@ -30,31 +30,67 @@ func narrowed(p xfrm.Policy, ports map[uint16]bool) (xfrm.Policy, bool) {
 }
 
 // narrow replaces the policies that narrowed knows, and returns what they really match.
-// Where another policy has the very place, which is for a moment after the options of a
-// pair changed, they stay as they are: others tells which.
-func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.Selector, others map[int]bool) {
-	wide, others = map[place]xfrm.Selector{}, map[int]bool{}
-	found := map[int]xfrm.Policy{}
+// Where another policy has the very place, as after the options of a pair changed, they
+// stay as they are: aside tells which, and of which pair they are.
+func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.Selector, aside map[int]Pair) {
+	wide, aside = map[place]xfrm.Selector{}, map[int]Pair{}
+	var found []int
 	for i := range policies {
-		if q, is := narrowed(policies[i], ports); is {
-			found[i] = q
+		if _, is := narrowed(policies[i], ports); is {
+			found = append(found, i)
 		}
 	}
 	if len(found) == 0 {
-		return wide, others
+		return wide, aside
 	}
 	taken := make(map[place]bool, len(policies))
 	for i := range policies {
 		taken[placeOf(&policies[i])] = true
 	}
-	for i, q := range found {
-		if at := placeOf(&q); taken[at] {
-			others[i] = true
-		} else {
-			wide[at], policies[i] = policies[i].Sel, q
+	for _, i := range found {
+		q, _ := narrowed(policies[i], ports)
+		at := placeOf(&q)
+		if taken[at] {
+			aside[i], _ = pairOf(&q)
+			continue
 		}
+		taken[at], wide[at], policies[i] = true, policies[i].Sel, q
 	}
-	return wide, others
+	return wide, aside
+}
+
+// Aside is a policy that an IKE daemon made for all UDP between the hosts of a pair, in
+// front of another policy of that pair.
+type Aside struct {
+	Pair   Pair
+	Policy xfrm.Policy
+}
+
+// putAside takes such policies away that nobody wants, or that have no SA: until then
+// they decide, and without an SA they let clear text out. Under them is the pair's own
+// policy, or its guard.
+func (p *planner) putAside() {
+	for i := range p.ob.Aside {
+		a := &p.ob.Aside[i]
+		serves := a.Policy.Dir != xfrm.Out || p.now.sends(&a.Policy)
+		if serves && (p.wantsOneChild(a.Pair) || !p.usable(a.Policy.Offload.Ifindex)) {
+			continue
+		}
+		p.step(Step{Phase: Block, Verb: Change, Pair: a.Pair, Aside: true, Op: xfrm.Op{Kind: xfrm.DeletePolicy, Policy: &a.Policy}})
+	}
+}
+
+// wantsOneChild tells whether a pair is to have one child SA.
+func (p *planner) wantsOneChild(pair Pair) bool {
+	pi := p.wanted[pair]
+	return pi != nil && pi.Want == Negotiate && pi.IKE.OneChild
+}
+
+// outgrown tells whether a policy is that of the one child SA of a pair that is to have
+// other SAs. It would stay in front of theirs for ever if its IKE daemon is gone.
+func (p *planner) outgrown(pol *xfrm.Policy, pi *PairIntent) bool {
+	_, wide := p.ob.Wide[placeOf(pol)]
+	return wide && (pi.Want == Encrypt || pi.Want == Negotiate && !pi.IKE.OneChild)
 }
 
 // crowded says why a pair has no place beside another one between the same two hosts:

@@ -62,7 +62,7 @@ type planner struct {
 
 // step appends a step and notes what it leads to.
 func (p *planner) step(s Step) {
-	if s.Op.Kind == xfrm.DeletePolicy {
+	if s.Op.Kind == xfrm.DeletePolicy && !s.Aside {
 		if sel, is := p.ob.Wide[placeOf(s.Op.Policy)]; is {
 			s.Wide = &sel
 		}
@@ -78,7 +78,7 @@ func (p *planner) step(s Step) {
 		}
 	case s.Verb == FreeFlows:
 		p.held, p.open = false, p.ob.GateOpen
-	case s.Verb == Change:
+	case s.Verb == Change && !s.Aside:
 		p.now.change(s.Op)
 	}
 }

@@ -128,7 +128,7 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot, ids reqids)
 		return Observed{}, fmt.Errorf("read policies: %w", err)
 	}
 	ports := overlayPorts(snap, policies)
-	wide, others := narrow(policies, ports)
+	wide, aside := narrow(policies, ports)
 	if unserved(policies, sas, ids) {
 		// The IKE daemon may have made both in between. It makes SAs first.
 		if sas, err = k.SAs(ctx); err != nil {
@@ -163,8 +163,10 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot, ids reqids)
 		}
 	}
 	for i := range policies {
+		pair, isAside := aside[i]
 		switch {
-		case others[i]:
+		case isAside:
+			ob.Aside = append(ob.Aside, Aside{pair, policies[i]})
 			foreign(policies[i].Offload.Ifindex, policies[i].Dir)
 		case ob.ours(&policies[i]):
 			ob.Policies = append(ob.Policies, policies[i])

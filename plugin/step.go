@@ -53,6 +53,9 @@ type Step struct {
 	Drain *Drain  // for HoldFlows
 	// Wide is what the policy of a deletion really matches; nil: its selector.
 	Wide *xfrm.Selector
+	// Aside tells that the policy of a deletion stands beside the pair's own, of
+	// Observed.Aside: what else stands is as it was.
+	Aside bool
 }
 
 // real returns the operation as the kernel has to be asked for it.

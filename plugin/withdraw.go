@@ -11,6 +11,7 @@ import (
 // and policies whose SA is missing.
 func (p *planner) block() {
 	p.blockProbes()
+	p.putAside()
 	for i := range p.ob.Policies {
 		pol := &p.ob.Policies[i]
 		if pol.Action != xfrm.Allow {
@@ -44,7 +45,7 @@ func (p *planner) mustGo(pol *xfrm.Policy, pi *PairIntent) bool {
 	case Blocked:
 		return true
 	default:
-		return pol.Tmpl == nil || pol.Dir == xfrm.Out && !p.now.sends(pol)
+		return p.outgrown(pol, pi) || pol.Tmpl == nil || pol.Dir == xfrm.Out && !p.now.sends(pol)
 	}
 }
 

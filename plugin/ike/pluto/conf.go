@@ -115,11 +115,18 @@ func secrets(conns []ike.Conn) []byte {
 	return b
 }
 
+// longestPSK is what fits on a line of ipsec.secrets (MAX_TOK_LEN in libreswan's
+// include/lex.h) in base64, the identities before it; of a longer one libreswan would write
+// the rest into its log.
+const longestPSK = 1024
+
 // unable says what libreswan cannot do for a Conn, or nil.
 func unable(c ike.Conn) *ike.Problem {
 	switch {
 	case c.Auth.PSK.Empty():
 		return &ike.Problem{Code: CodeKind, Text: "certificates are not done with libreswan by this version: use psk, or strongSwan (ike: strongswan)"}
+	case len(c.Auth.PSK.Bytes()) > longestPSK:
+		return &ike.Problem{Code: ike.CodeRefused, Text: fmt.Sprintf("a psk of more than %d bytes cannot be told to libreswan, whose secrets stand on lines of 2048: use a shorter one at both ends", longestPSK)}
 	case c.OneChild:
 		return &ike.Problem{Code: ike.CodeRefused, Text: "one child SA for both directions is not done with libreswan: leave ipsec_children out at both ends"}
 	case slices.ContainsFunc([]string{c.Auth.LocalID, c.Auth.RemoteID}, func(s string) bool { return strings.ContainsAny(s, "\"\n\\") }):

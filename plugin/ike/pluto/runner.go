@@ -100,6 +100,7 @@ type Runner struct {
 type attempt struct {
 	conn string
 	pid  int
+	gone string // the half that pluto did not have
 	why  *ike.Problem
 }
 
@@ -181,6 +182,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case a := <-r.done:
 			r.under--
 			if p := r.peers[a.conn]; p != nil && a.pid == r.pid {
+				delete(p.loaded, a.gone)
 				p.attempted(a.why, look{now: r.cfg.Now(), o: r.cfg.Options})
 			}
 		case <-r.news:
@@ -387,6 +389,8 @@ func (r *Runner) initiate(ctx context.Context, conn, half string) {
 		out, err := r.cfg.Hands.Whack(c, "--initiate", "--name", half)
 		a := attempt{conn: conn, pid: pid}
 		switch {
+		case strings.Contains(out, "no connection or alias named"): // somebody has deleted it
+			a.gone, a.why = half, &ike.Problem{Code: ike.CodeFailed, Text: "pluto did not have its connection any more: it gets it again"}
 		case strings.Contains(out, "established Child SA"):
 		case reason(out) != nil:
 			a.why = reason(out)
