@@ -38,7 +38,7 @@ first=$(sent_by 1) key=$(keys 1 2)
 lab-hv 1 ovs-ipsec-offload keys rotate vx0 "$key"
 eventually 10 "hv1 waits for a proof" stage_is 1 prove
 esp=$(nic 1 tx_esp)
-eventually 10 "traffic goes on" nic_over 1 tx_esp "$((esp + 300))"
+eventually 40 "traffic goes on" nic_over 1 tx_esp "$((esp + 300))"
 must "by the old keys" test "$(sent_by 1)" = "$first"
 must "hv1 still waits" stage_is 1 prove
 tell 2 "$key"

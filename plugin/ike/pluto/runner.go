@@ -85,11 +85,12 @@ type Runner struct {
 	news chan struct{} // holds a value when there is something to do before the next poll
 	done chan attempt  // attempts that ended
 
-	peers  map[string]*peer // of Run alone
-	pid    int              // of the pluto that peers speak of
-	untold bool             // pluto may not have read the secrets as they are
-	name   string           // such as "libreswan 5.2"
-	under  int              // attempts under way
+	peers   map[string]*peer // of Run alone
+	pid     int              // of the pluto that peers speak of
+	audited time.Time        // when pluto was last asked what it has
+	untold  bool             // pluto may not have read the secrets as they are
+	name    string           // such as "libreswan 5.2"
+	under   int              // attempts under way
 
 	mu     sync.Mutex
 	wanted map[string]ike.Conn // nil: nobody has said
@@ -204,7 +205,9 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 	sas, why := r.see(ctx)
 	if why == nil {
 		r.take()
-		why = r.tellSecrets(ctx)
+		if why = r.audit(ctx); why == nil {
+			why = r.tellSecrets(ctx)
+		}
 	}
 	if why == nil {
 		busy, why = r.steps(ctx, sas)
@@ -217,59 +220,6 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 	}
 	r.publish(why)
 	return busy
-}
-
-// see asks pluto how it stands, and begins anew with another pluto.
-func (r *Runner) see(ctx context.Context) (map[string][]*sa, *ike.Problem) {
-	pid, err := r.cfg.Hands.PID(ctx)
-	if err != nil {
-		return nil, down(err)
-	}
-	if pid != r.pid {
-		if why := r.meet(ctx, pid); why != nil {
-			return nil, why
-		}
-	}
-	states, err := r.list(ctx, "--showstates")
-	if err != nil {
-		return nil, down(err)
-	}
-	traffic, err := r.list(ctx, "--trafficstatus")
-	if err != nil {
-		return nil, down(err)
-	}
-	sas := map[string][]*sa{}
-	for _, s := range readStates(states, traffic) {
-		sas[s.conn] = append(sas[s.conn], s)
-	}
-	for _, list := range sas {
-		slices.SortFunc(list, func(a, b *sa) int { return cmp.Compare(a.id, b.id) })
-	}
-	return sas, nil
-}
-
-// meet learns what a pluto is that was not there before, and which of our connections it
-// has: this program may have been started anew.
-func (r *Runner) meet(ctx context.Context, pid int) *ike.Problem {
-	text, err := r.list(ctx, "--status")
-	if err != nil {
-		return down(err)
-	}
-	v := readVersion(text)
-	if !offloads(v) && !r.cfg.Options.NoOffload {
-		return &ike.Problem{Code: ike.CodeOld, Text: fmt.Sprintf("libreswan %q cannot offload IPsec to a NIC: install 5.0 or later", v)}
-	}
-	has, kept := readConns(text), r.cfg.Hands.Kept(pid)
-	r.peers = map[string]*peer{}
-	for half := range has {
-		name, _, _ := split(half)
-		if r.peers[name] == nil {
-			r.peers[name] = newPeer(ike.Conn{Name: name}, r.cfg.Now())
-		}
-		r.peers[name].loaded[half] = kept[half] // "": it is not known how pluto has it
-	}
-	r.pid, r.name, r.untold = pid, "libreswan "+v, true
-	return nil
 }
 
 // take takes over what others asked for.
@@ -405,32 +355,6 @@ func (r *Runner) initiate(ctx context.Context, conn, half string) {
 	}()
 }
 
-func (r *Runner) whack(ctx context.Context, args ...string) (string, error) {
-	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
-	defer cancel()
-	out, _ := r.cfg.Hands.Whack(c, args...)
-	if c.Err() != nil {
-		return out, fmt.Errorf("whack %s: %w", args[0], errTimeout)
-	}
-	return out, nil // that pluto refuses is in the text, and shows in what it has
-}
-
-// list asks pluto for a list, each of which may take its time.
-func (r *Runner) list(ctx context.Context, what string) (string, error) {
-	c, cancel := context.WithTimeout(ctx, r.cfg.Options.Timeout)
-	defer cancel()
-	return r.cfg.Hands.Whack(c, what)
-}
-
-var errTimeout = errors.New("no answer in time")
-
-func down(err error) *ike.Problem {
-	if errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded) {
-		return &ike.Problem{Code: ike.CodeStuck, Text: fmt.Sprintf("ask pluto: %v; what stands goes on", err)}
-	}
-	return &ike.Problem{Code: ike.CodeDown, Text: fmt.Sprintf("ask pluto: %v: is libreswan (ipsec.service) running?", err)}
-}
-
 // lose notes that pluto does not answer: the next one may have nothing.
 func (r *Runner) lose() {
 	r.pid, r.name = 0, ""
@@ -455,9 +379,4 @@ func (r *Runner) publish(why *ike.Problem) {
 	if news(r.cfg.Log, was, now) {
 		r.cfg.Changed()
 	}
-}
-
-func lastLine(s string) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return all[len(all)-1]
 }

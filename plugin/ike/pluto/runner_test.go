@@ -266,3 +266,24 @@ func TestRunnerWithoutPluto(t *testing.T) {
 		expectPhase(t, r, ike.Up)
 	})
 }
+
+// What somebody deletes from pluto, or another pluto with the same process id lacks, it
+// gets again once attempts fail.
+func TestRunnerFindsWhatIsDeleted(t *testing.T) {
+	f := newFake()
+	play(t, f, func(t *testing.T, r *Runner) {
+		r.Want([]ike.Conn{testConn()})
+		after(20 * time.Second)
+		expectPhase(t, r, ike.Up)
+		f.set(func() { clear(f.conns); clear(f.up); f.silent = true })
+		after(time.Minute)
+		f.set(func() {
+			if len(f.conns) != 2 {
+				t.Errorf("pluto has %v, want both halves", f.conns)
+			}
+			f.silent = false
+		})
+		after(time.Minute)
+		expectPhase(t, r, ike.Up)
+	})
+}
