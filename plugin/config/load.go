@@ -51,7 +51,7 @@ func settings(env map[string]string) []setting {
 		{"gate", "auto", "auto: set other_config:hw-offload if it is unset; off: leave it alone"},
 		{"guard", "auto", "auto: guard every address of a NIC that can offload, from the start; tunnels: only those of tunnels that ask for IPsec"},
 		{"guard_ports", "4789", "UDP ports guarded from the start, with commas between them"},
-		{"retrofit", "ask", "flows that are offloaded before the tables stand: never (leave them), ask (until `ovs-ipsec-offload repair`) or auto (take them out and put them back)"},
+		{"retrofit", "ask", "flows that are offloaded before the tables stand: never (leave them), ask (until 'ovs-ipsec-offload repair') or auto (take them out and put them back)"},
 		{"strict_sa", "drain", "for SAs on a kernel that takes none beside offloaded flows: drain (take them out for a moment) or wait"},
 		{"unguarded", "refuse", "tunnels on a NIC without policy priorities, in which no guard can stand; refuse: block them; allow: encrypt them all the same"},
 		{"ike", "auto", "the IKE daemon for tunnels with psk or certificates: auto (the one of this host), strongswan, libreswan, or none (refuse them)"},
@@ -61,7 +61,7 @@ func settings(env map[string]string) []setting {
 		{"audit_every", "30s", "look at the host at least this often"},
 		{"on_leak", "report", "report: tell when clear text leaks; block: block the pair too"},
 		{"report", "true", "write state into external_ids of the database"},
-		{"monitor_socket", "false", "answer `ovs-appctl -t ovs-monitor-ipsec` in the place of that program"},
+		{"monitor_socket", "false", "answer 'ovs-appctl -t ovs-monitor-ipsec' in the place of that program"},
 	}
 }
 
