@@ -22,6 +22,7 @@ type peer struct {
 	failures int                  // in a row
 	eager    bool                 // do not wait for the end that leads
 	renew    bool                 // new SAs are asked for, because the old are gone
+	renewed  time.Time            // when that was done last
 	rekey    bool
 	problem  *ike.Problem
 	state    ike.ConnState
@@ -68,7 +69,7 @@ func (p *peer) step(l look) (do []action) {
 		return do
 	}
 	if p.renew {
-		p.renew, p.rekey, p.eager = false, false, true
+		p.renew, p.rekey, p.eager, p.renewed = false, false, true, l.now
 		p.next, p.failures = l.now, 0
 		do = p.unload()
 		l.sas = nil

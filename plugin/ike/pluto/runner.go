@@ -239,7 +239,9 @@ func (r *Runner) take() {
 	}
 	for name, gone := range r.asked {
 		if p := r.peers[name]; p != nil {
-			p.renew, p.rekey = p.renew || gone, p.rekey || !gone
+			// What was begun anew a moment ago is not there yet.
+			under := r.cfg.Now().Sub(p.renewed) < r.cfg.Options.Attempt
+			p.renew, p.rekey = p.renew || gone && !under, p.rekey || !gone
 		}
 	}
 	r.asked = nil
