@@ -27,6 +27,7 @@ type fakeCharon struct {
 	mu       sync.Mutex
 	conns    map[string]vici.Message
 	shared   map[string]string
+	keys     map[string]bool // by id
 	sas      []*sa
 	serial   uint32
 	commands []string
@@ -42,7 +43,7 @@ type fakeClient struct {
 }
 
 func newFakeCharon() *fakeCharon {
-	return &fakeCharon{Version: "6.0.1", conns: map[string]vici.Message{}, shared: map[string]string{}, clients: map[*fakeClient]bool{}}
+	return &fakeCharon{Version: "6.0.1", conns: map[string]vici.Message{}, shared: map[string]string{}, keys: map[string]bool{}, clients: map[*fakeClient]bool{}}
 }
 
 var errNotRunning = errors.New("connection refused")
@@ -68,7 +69,7 @@ func (f *fakeCharon) Stop() {
 		_ = c.Close()
 	}
 	f.clients, f.sas = nil, nil
-	f.conns, f.shared = map[string]vici.Message{}, map[string]string{}
+	f.conns, f.shared, f.keys = map[string]vici.Message{}, map[string]string{}, map[string]bool{}
 	f.mu.Unlock()
 	f.serving.Wait()
 }
@@ -146,6 +147,12 @@ func (f *fakeCharon) command(name string, m vici.Message) []vici.Packet {
 		reply = vici.Message{vici.List("conns", slices.Sorted(maps.Keys(f.conns))...)}
 	case "get-shared":
 		reply = vici.Message{vici.List("keys", slices.Sorted(maps.Keys(f.shared))...)}
+	case "get-keys":
+		reply = vici.Message{vici.List("keys", slices.Sorted(maps.Keys(f.keys))...)}
+	case "load-key":
+		about = "id" + strconv.Itoa(len(m.Get("data")))
+		f.keys[about] = true
+		reply = append(reply, vici.Text("id", about))
 	case "load-shared":
 		about = m.Get("id")
 		f.shared[about] = m.Get("data")

@@ -134,8 +134,11 @@ func (p *pass) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.auditKeys(ctx); err != nil {
+		return err
+	}
 	for name, q := range p.r.peers {
-		lacks := !conns[name] || !q.conn.Auth.PSK.Empty() && !secrets[name]
+		lacks := !conns[name] || !q.conn.Auth.PSK.Empty() && !secrets[name] || !p.hasKey(q.conn.Auth.Key)
 		q.loaded = q.loaded && !lacks
 	}
 	if err := p.unload(ctx, "unload-conn", conns, named); err != nil {
@@ -152,6 +155,23 @@ func (p *pass) audit(ctx context.Context) error {
 		return err
 	}
 	return p.endUnwanted(ctx)
+}
+
+// auditKeys forgets the private keys that the daemon has no more. One without get-keys
+// (before 5.5.2) is believed to keep them.
+func (p *pass) auditKeys(ctx context.Context) error {
+	m, err := p.d.call(ctx, "get-keys", nil)
+	if isRefusal(err) {
+		return nil
+	}
+	has := m.Items("keys")
+	maps.DeleteFunc(p.keys, func(_ [32]byte, id string) bool { return !slices.Contains(has, id) })
+	return err
+}
+
+// hasKey tells whether this connection loaded a private key; the zero one needs none.
+func (p *pass) hasKey(key Secret) bool {
+	return key.Empty() || p.keys[sha256.Sum256(key.Bytes())] != ""
 }
 
 func (p *pass) unload(ctx context.Context, command string, loaded map[string]bool, message func(string) vici.Message) error {
@@ -321,13 +341,12 @@ func (p *pass) loadAll(ctx context.Context, c Conn) error {
 			return err
 		}
 	}
-	sum := sha256.Sum256(c.Auth.Key.Bytes())
-	if !c.Auth.Key.Empty() && p.keys[sum] == "" {
+	if !p.hasKey(c.Auth.Key) {
 		m, err := p.d.call(ctx, "load-key", loadKey(c.Auth.Key))
 		if err != nil {
 			return err
 		}
-		p.keys[sum] = m.Get("id")
+		p.keys[sha256.Sum256(c.Auth.Key.Bytes())] = m.Get("id")
 	}
 	_, err := p.d.call(ctx, "load-conn", loadConn(c, p.r.cfg.Options))
 	return err

@@ -189,6 +189,24 @@ func TestSomebodyElseUnloads(t *testing.T) {
 	})
 }
 
+// swanctl --load-creds --clear takes private keys away, too.
+func TestPrivateKeyIsTakenAway(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		c := peerConn(1)
+		c.Auth = Auth{Cert: []byte("certificate"), RemoteCert: []byte("peer's"), Key: NewSecret([]byte("key"))}
+		g.runner.Want([]Conn{c})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.after(time.Millisecond)
+		g.told("load-key id3", "load-conn oio-1", "initiate oio-1-out")
+		g.after(time.Minute)
+		g.told()
+		g.Do(func() { clear(g.keys) })
+		g.phase(g.after(20*time.Second), "oio-1", Up, "")
+		g.told("load-key id3", "load-conn oio-1")
+	})
+}
+
 func TestDaemonDoesNotAnswer(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() { g.Mute = map[string]bool{"list-sas": true} })
