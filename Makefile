@@ -55,7 +55,7 @@ soak: ## faults for a long time: every lost table, every step, ten minutes each 
 	CONTRACTS="$${CONTRACTS:-4 6 4s 6s}" hack/scenario lab/scenarios/lost.sh; \
 	SHARE=100 POINTS=$${POINTS:-40} hack/scenario lab/scenarios/sweep.sh; \
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} PORTS=$${PORTS:-100} RATE=$${RATE:-10} hack/scenario lab/scenarios/soak.sh; \
-	for s in ike-rekey rotate; do SOAK_SECONDS=$${SOAK_SECONDS:-600} hack/scenario lab/scenarios/$$s.sh; done; \
+	for s in ike-rekey-long rotate; do SOAK_SECONDS=$${SOAK_SECONDS:-600} hack/scenario lab/scenarios/$$s.sh; done; \
 	export RAPID_SEED=$$SEED; $(ENV) go test -count=1 ./plugin -run 'TestAnyHistory|TestTwoHosts' -rapid.checks=5000 -timeout 30m
 
 lab-shell: ## a shell in a virtual machine with two hypervisors

@@ -136,7 +136,7 @@ blast() {
 blasted() {
 	wait "$(cat "/tmp/blast-$1.pid")" || { cat "/tmp/blast-$1"; fail "iperf3 to $1"; }
 	grep 'receiver' "/tmp/blast-$1" | sed 's/^/    /'
-	set -- "$1" "$2" "$(grep 'receiver' "/tmp/blast-$1" | grep -o '[0-9]*/[0-9]*')"
+	set -- "$1" "$2" "$(grep 'receiver' "/tmp/blast-$1" | grep -o '[0-9][0-9]*/[0-9][0-9]*')"
 	must "to $1: none of ${3#*/} datagrams was lost" test "${3%/*}" = 0
 	must "and that were many" test "${3#*/}" -ge "$2"
 }
