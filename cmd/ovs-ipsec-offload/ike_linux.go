@@ -4,12 +4,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"ovs-ipsec-offload/devlink"
 	"ovs-ipsec-offload/plugin"
 	"ovs-ipsec-offload/plugin/config"
 	"ovs-ipsec-offload/plugin/ike"
@@ -24,7 +23,7 @@ type ikeRunner interface {
 
 // newIKE returns the way to this host's IKE daemon, and nil when the operator wants
 // none. changed asks for a round.
-func newIKE(cfg config.Config, log *slog.Logger, changed func()) ikeRunner {
+func newIKE(cfg config.Config, kernel devlink.Kernel, log *slog.Logger, changed func()) ikeRunner {
 	log, options := log.With("part", "ike"), ike.Options{RekeyTime: cfg.IKERekey}
 	switch chooseIKE(cfg, exists) {
 	case config.IKENone:
@@ -35,7 +34,7 @@ func newIKE(cfg config.Config, log *slog.Logger, changed func()) ikeRunner {
 			self = "/usr/local/sbin/ovs-ipsec-offload"
 		}
 		return pluto.New(pluto.Config{Hands: pluto.Command{Dir: filepath.Join(cfg.RunDir, "pluto")}, Log: log, Changed: changed, Options: options,
-			Updown: self + " updown", SoftRX: before(kernelRelease(), 6, 15)})
+			Updown: self + " updown", SoftRX: !kernel.AtLeast(6, 15, 0)})
 	}
 	return ike.New(ike.Config{Socket: cfg.IKESocket, Log: log, Changed: changed, Options: options})
 }
@@ -70,22 +69,4 @@ func chooseIKE(cfg config.Config, exists func(string) bool) config.IKE {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// kernelRelease returns what uname calls the running kernel, "" if it does not say.
-func kernelRelease() string {
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
-}
-
-// before tells whether a kernel's release is older than major.minor.
-func before(release string, major, minor int) bool {
-	var a, b int
-	if n, err := fmt.Sscanf(release, "%d.%d", &a, &b); n != 2 || err != nil {
-		return false
-	}
-	return a < major || a == major && b < minor
 }

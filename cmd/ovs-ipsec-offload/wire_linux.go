@@ -70,7 +70,7 @@ func newHost(ctx context.Context, cfg config.Config, log *slog.Logger, ledger pl
 		Settings: settingsOf(cfg), RetireAfter: cfg.RetireAfter, AuditEvery: cfg.AuditEvery, Report: cfg.Report,
 		Parked: isParked, BootID: boot, Version: version(), Log: log, Now: time.Now,
 	})
-	if h.ike = newIKE(cfg, log, func() { h.daemon.Poke() }); h.ike != nil {
+	if h.ike = newIKE(cfg, facts.Kernel, log, func() { h.daemon.Poke() }); h.ike != nil {
 		h.config.IKE = h.ike
 		_, h.config.SmallReqids = h.ike.(*pluto.Runner)
 	}

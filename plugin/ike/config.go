@@ -98,11 +98,12 @@ func (c Config) withDefaults() Config {
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
 	}
-	c.Options = c.Options.withDefaults()
+	c.Options = c.Options.WithDefaults()
 	return c
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults returns o with the defaults in the place of zero values.
+func (o Options) WithDefaults() Options {
 	o.RekeyTime = cmp.Or(o.RekeyTime, time.Hour)
 	o.RandTime = min(cmp.Or(o.RandTime, o.RekeyTime/6), o.RekeyTime)
 	if o.LifeTime > 0 {

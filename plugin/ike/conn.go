@@ -64,7 +64,7 @@ func (o Options) of(c Conn) Options {
 	o.IKERekeyTime = cmp.Or(c.Own.IKERekeyTime, o.IKERekeyTime)
 	o.DPDDelay = cmp.Or(c.Own.DPDDelay, o.DPDDelay)
 	o.ReplayWindow = cmp.Or(c.Own.ReplayWindow, o.ReplayWindow)
-	return o.withDefaults()
+	return o.WithDefaults()
 }
 
 // Equal tells whether c and d are the same in everything.

@@ -61,7 +61,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestMessages(t *testing.T) {
-	o := Options{}.withDefaults()
+	o := Options{}.WithDefaults()
 	plain := testConn(true)
 	six := plain
 	six.Local, six.Remote = netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
@@ -172,7 +172,7 @@ func TestMarkDiffersForAnotherAuth(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o := Options{RekeyTime: time.Minute, LifeTime: time.Minute}.withDefaults()
+	o := Options{RekeyTime: time.Minute, LifeTime: time.Minute}.WithDefaults()
 	if o.LifeTime != 2*time.Minute || o.RandTime != 10*time.Second {
 		t.Errorf("rekey after %v less %v, end after %v", o.RekeyTime, o.RandTime, o.LifeTime)
 	}

@@ -91,10 +91,7 @@ func (p *pass) putOff(names map[string]bool, now time.Time) {
 
 // adopt takes over the wanted set, and returns the Conns that are new or changed.
 func (p *pass) adopt(now time.Time) map[string]bool {
-	p.r.mu.Lock()
-	wanted, asked := p.r.wanted, p.r.asked
-	p.r.asked = nil
-	p.r.mu.Unlock()
+	wanted, asked := p.r.Take()
 	changed := map[string]bool{}
 	for name, gone := range asked {
 		if q := p.r.peers[name]; q != nil {

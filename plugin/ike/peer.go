@@ -388,6 +388,6 @@ func (p *peer) children(l look) []Child {
 		}
 	}
 	p.installed = installed
-	slices.SortFunc(all, byAge)
+	slices.SortFunc(all, ByAge)
 	return all
 }

@@ -192,7 +192,7 @@ func TestStep(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := Options{TakeOver: 15 * s}.withDefaults()
+			o := Options{TakeOver: 15 * s}.WithDefaults()
 			p := newPeer(testConn(!tt.follows), day, o, 0)
 			p.hasLoaded()
 			for i, m := range tt.story {
@@ -210,11 +210,11 @@ func TestStep(t *testing.T) {
 }
 
 func TestNoESNIsTold(t *testing.T) {
-	p := newPeer(testConn(true), day, Options{}.withDefaults(), 0)
+	p := newPeer(testConn(true), day, Options{}.WithDefaults(), 0)
 	p.hasLoaded()
 	up := ikeSA(1, true, 0, "out", "in")
 	up.Children[1].ESN = false
-	p.step(look{now: day, sas: []sa{up}, o: Options{}.withDefaults()})
+	p.step(look{now: day, sas: []sa{up}, o: Options{}.WithDefaults()})
 	if p.state.Phase != Up || p.state.Problem == nil || p.state.Problem.Code != CodeNoESN {
 		t.Errorf("state %+v", p.state)
 	}

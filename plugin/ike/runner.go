@@ -5,8 +5,6 @@ package ike
 import (
 	"context"
 	"errors"
-	"maps"
-	"sync"
 	"time"
 
 	"ovs-ipsec-offload/plugin/ike/vici"
@@ -19,74 +17,19 @@ const redialMin, redialMax = 100 * time.Millisecond, time.Second
 // Runner keeps the IKE daemon at the wanted set. Run does the work; the other
 // methods may be called from any goroutine.
 type Runner struct {
-	cfg  Config
-	news chan struct{} // holds a value when the wanted set changed
-
+	*Desk
+	cfg   Config
 	peers map[string]*peer // of Run alone
-
-	mu     sync.Mutex
-	wanted map[string]Conn // nil: nobody has said
-	asked  map[string]bool // new SAs are asked for: true because the old are gone
-	state  State
 }
 
 // New returns a Runner that does nothing until Run is called.
 func New(cfg Config) *Runner {
 	cfg = cfg.withDefaults()
 	return &Runner{
+		Desk:  NewDesk(cfg.Log, cfg.Changed, problem(CodeDown, "connect %s: not tried yet", cfg.Socket)),
 		cfg:   cfg,
-		news:  make(chan struct{}, 1),
 		peers: map[string]*peer{},
-		state: State{Problem: problem(CodeDown, "connect %s: not tried yet", cfg.Socket)},
 	}
-}
-
-// Want replaces the whole set of wanted Conns and returns at once. A set equal
-// to the last one does nothing. The Conns' contents must not be written to
-// afterwards.
-func (r *Runner) Want(conns []Conn) {
-	set := make(map[string]Conn, len(conns))
-	for _, c := range conns {
-		set[c.Name] = c
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.wanted != nil && maps.EqualFunc(r.wanted, set, Conn.Equal) {
-		return
-	}
-	r.wanted = set
-	r.wake()
-}
-
-// Renew makes new SAs for a Conn: those that the daemon believes to have are gone
-// from the kernel, and it hears of no flush. It returns at once.
-func (r *Runner) Renew(name string) { r.ask(name, true) }
-
-// Rekey replaces the outbound child of a Conn by a new one. It returns at once.
-func (r *Runner) Rekey(name string) { r.ask(name, false) }
-
-func (r *Runner) ask(name string, gone bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.asked == nil {
-		r.asked = map[string]bool{}
-	}
-	r.asked[name] = r.asked[name] || gone
-	r.wake()
-}
-
-func (r *Runner) wake() {
-	select {
-	case r.news <- struct{}{}:
-	default:
-	}
-}
-
-// State returns what is known now. It never waits for the IKE daemon.
-func (r *Runner) State() State {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state
 }
 
 // Run keeps the daemon at the wanted set until ctx ends, whose error it
@@ -153,7 +96,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 	p := pass{r: r, d: d, version: v, keys: map[[32]byte]string{}, sas: map[string][]sa{}}
 	for {
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
-		if r.told() {
+		if r.Wanted() != nil {
 			names, reasons := h.take()
 			began := r.cfg.Now()
 			if wake, err = p.run(ctx, names, reasons); err != nil {
@@ -166,7 +109,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 		case <-ctx.Done():
 			err = ctx.Err()
 		case err = <-failed:
-		case <-r.news:
+		case <-r.News():
 		case <-h.news:
 		case <-timer.C:
 		}
@@ -220,48 +163,5 @@ func (r *Runner) publish(name string, why *Problem) {
 	for conn, p := range r.peers {
 		now.Conns[conn] = p.state
 	}
-	r.mu.Lock()
-	was := r.state
-	r.state = now
-	r.mu.Unlock()
-	if r.report(was, now) {
-		r.cfg.Changed()
-	}
-}
-
-// report logs what is new, and tells whether anything is.
-func (r *Runner) report(was, now State) bool {
-	news := len(was.Conns) != len(now.Conns)
-	if was.Daemon != now.Daemon || !was.Problem.equal(now.Problem) {
-		news = true
-		if now.Problem != nil {
-			r.cfg.Log.Warn("no work with the IKE daemon", "code", now.Problem.Code, "reason", now.Problem.Text)
-		} else {
-			r.cfg.Log.Info("connected to the IKE daemon", "daemon", now.Daemon)
-		}
-	}
-	for name, s := range now.Conns {
-		before := was.Conns[name]
-		if !before.news(s) {
-			continue
-		}
-		news = true
-		if before.Phase == s.Phase && before.Problem.equal(s.Problem) {
-			continue
-		}
-		if s.Problem != nil {
-			r.cfg.Log.Warn("tunnel", "conn", name, "phase", s.Phase, "code", s.Problem.Code, "reason", s.Problem.Text)
-		} else {
-			r.cfg.Log.Info("tunnel", "conn", name, "phase", s.Phase)
-		}
-	}
-	return news
-}
-
-// told tells whether anybody has said what is wanted. Before that nothing is known
-// to be unwanted: after a restart of this program everything goes on meanwhile.
-func (r *Runner) told() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.wanted != nil
+	r.Publish(now)
 }

@@ -43,8 +43,8 @@ type Child struct {
 	Rekeyed       bool          // it was replaced and is about to go
 }
 
-// byAge orders children by name and age, the oldest first.
-func byAge(a, b Child) int {
+// ByAge orders children by name and age, the oldest first.
+func ByAge(a, b Child) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Installed.Compare(b.Installed), cmp.Compare(a.SPIIn, b.SPIIn))
 }
 

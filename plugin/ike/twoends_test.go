@@ -48,7 +48,7 @@ type model struct {
 }
 
 func newModel(o Options, oneChild bool) *model {
-	m := &model{now: day, o: o.withDefaults()}
+	m := &model{now: day, o: o.WithDefaults()}
 	for i := range m.ends {
 		c := testConn(i == 0)
 		c.OneChild = oneChild

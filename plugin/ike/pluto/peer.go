@@ -216,6 +216,6 @@ func (p *peer) tell(l look, phase string) {
 				Installed: a.installed, RekeyIn: a.rekeyIn, ESN: !p.conn.Stock, Rekeyed: !a.newest})
 		}
 	}
-	slices.SortFunc(s.Children, byAge)
+	slices.SortFunc(s.Children, ike.ByAge)
 	p.state = s
 }

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"ovs-ipsec-offload/plugin/ike"
@@ -64,26 +63,17 @@ func (c Config) withDefaults() Config {
 		c.Now = time.Now
 	}
 	c.Poll, c.Idle = cmp.Or(c.Poll, time.Second), cmp.Or(c.Idle, 2*time.Second)
-	o := &c.Options
-	o.RekeyTime = cmp.Or(o.RekeyTime, time.Hour)
-	o.RandTime = min(cmp.Or(o.RandTime, o.RekeyTime/6), o.RekeyTime)
-	o.IKERekeyTime = cmp.Or(o.IKERekeyTime, 4*time.Hour)
-	o.DPDDelay = cmp.Or(o.DPDDelay, 10*time.Second)
-	o.ReplayWindow = cmp.Or(o.ReplayWindow, 256)
-	o.Parallel = cmp.Or(o.Parallel, 8)
-	o.TakeOver = cmp.Or(o.TakeOver, 5*time.Second)
-	o.RetryMin, o.RetryMax = cmp.Or(o.RetryMin, time.Second), cmp.Or(o.RetryMax, 30*time.Second)
-	o.Attempt = cmp.Or(o.Attempt, 15*time.Second)
-	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
+	c.Options.Parallel, c.Options.Timeout = cmp.Or(c.Options.Parallel, 8), cmp.Or(c.Options.Timeout, 10*time.Second)
+	c.Options = c.Options.WithDefaults()
 	return c
 }
 
 // Runner keeps pluto at the wanted set. Run does the work; the other methods may be
 // called from any goroutine.
 type Runner struct {
+	*ike.Desk
 	cfg  Config
-	news chan struct{} // holds a value when there is something to do before the next poll
-	done chan attempt  // attempts that ended
+	done chan attempt // attempts that ended
 
 	peers   map[string]*peer // of Run alone
 	pid     int              // of the pluto that peers speak of
@@ -92,10 +82,6 @@ type Runner struct {
 	name    string           // such as "libreswan 5.2"
 	under   int              // attempts under way
 
-	mu     sync.Mutex
-	wanted map[string]ike.Conn // nil: nobody has said
-	asked  map[string]bool     // new SAs are asked for: true because the old are gone
-	state  ike.State
 }
 
 type attempt struct {
@@ -107,54 +93,9 @@ type attempt struct {
 
 // New returns a Runner that does nothing until Run is called.
 func New(cfg Config) *Runner {
-	return &Runner{cfg: cfg.withDefaults(), news: make(chan struct{}, 1), done: make(chan attempt), peers: map[string]*peer{},
-		state: ike.State{Problem: &ike.Problem{Code: ike.CodeDown, Text: "ask pluto: not tried yet"}}}
-}
-
-// Want replaces the whole set of wanted Conns and returns at once. A set equal to the
-// last one does nothing.
-func (r *Runner) Want(conns []ike.Conn) {
-	set := make(map[string]ike.Conn, len(conns))
-	for _, c := range conns {
-		set[c.Name] = c
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.wanted == nil || !maps.EqualFunc(r.wanted, set, ike.Conn.Equal) {
-		r.wanted = set
-		r.wake()
-	}
-}
-
-// Renew makes new SAs for a Conn: those that pluto believes to have are gone from the
-// kernel. It returns at once.
-func (r *Runner) Renew(name string) { r.ask(name, true) }
-
-// Rekey replaces the outbound child SA of a Conn by a new one. It returns at once.
-func (r *Runner) Rekey(name string) { r.ask(name, false) }
-
-func (r *Runner) ask(name string, gone bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.asked == nil {
-		r.asked = map[string]bool{}
-	}
-	r.asked[name] = r.asked[name] || gone
-	r.wake()
-}
-
-func (r *Runner) wake() {
-	select {
-	case r.news <- struct{}{}:
-	default:
-	}
-}
-
-// State returns what is known now. It never waits for pluto.
-func (r *Runner) State() ike.State {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state
+	cfg = cfg.withDefaults()
+	return &Runner{Desk: ike.NewDesk(cfg.Log, cfg.Changed, &ike.Problem{Code: ike.CodeDown, Text: "ask pluto: not tried yet"}),
+		cfg: cfg, done: make(chan attempt), peers: map[string]*peer{}}
 }
 
 // Run keeps pluto at the wanted set until ctx ends, whose error it returns. It leaves
@@ -170,7 +111,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}()
 	for {
 		wait := r.cfg.Idle
-		if r.told() {
+		if r.Wanted() != nil {
 			if r.pass(ctx) {
 				wait = r.cfg.Poll
 			}
@@ -186,17 +127,11 @@ func (r *Runner) Run(ctx context.Context) error {
 				delete(p.loaded, a.gone)
 				p.attempted(a.why, look{now: r.cfg.Now(), o: r.cfg.Options})
 			}
-		case <-r.news:
+		case <-r.News():
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
-}
-
-func (r *Runner) told() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.wanted != nil
 }
 
 // pass looks at pluto once and does what there is to do. It tells whether something is
@@ -224,9 +159,8 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 
 // take takes over what others asked for.
 func (r *Runner) take() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, c := range r.wanted {
+	wanted, asked := r.Take()
+	for name, c := range wanted {
 		p := r.peers[name]
 		if p == nil {
 			p = newPeer(c, r.cfg.Now())
@@ -237,21 +171,18 @@ func (r *Runner) take() {
 		}
 		p.conn = c
 	}
-	for name, gone := range r.asked {
+	for name, gone := range asked {
 		if p := r.peers[name]; p != nil {
 			// What was begun anew a moment ago is not there yet.
 			under := r.cfg.Now().Sub(p.renewed) < r.cfg.Options.Attempt
 			p.renew, p.rekey = p.renew || gone && !under, p.rekey || !gone
 		}
 	}
-	r.asked = nil
 }
 
 // tellSecrets has pluto read the secrets if they are others.
 func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
-	r.mu.Lock()
-	conns := slices.SortedFunc(maps.Values(r.wanted), func(a, b ike.Conn) int { return cmp.Compare(a.Name, b.Name) })
-	r.mu.Unlock()
+	conns := slices.SortedFunc(maps.Values(r.Wanted()), func(a, b ike.Conn) int { return cmp.Compare(a.Name, b.Name) })
 	changed, err := r.cfg.Hands.Secrets(secrets(conns))
 	if err != nil {
 		return &ike.Problem{Code: ike.CodeFailed, Text: fmt.Sprintf("write the secrets for pluto: %v", err)}
@@ -271,9 +202,7 @@ func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
 func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (busy bool, why *ike.Problem) {
 	for _, name := range slices.Sorted(maps.Keys(r.peers)) {
 		p := r.peers[name]
-		r.mu.Lock()
-		_, wanted := r.wanted[name]
-		r.mu.Unlock()
+		_, wanted := r.Wanted()[name]
 		l := look{now: r.cfg.Now(), sas: sas[name], slot: r.under < r.cfg.Options.Parallel, o: r.cfg.Options, run: r.cfg.Updown, softRX: r.cfg.SoftRX}
 		do := p.unload()
 		if wanted {
@@ -374,11 +303,5 @@ func (r *Runner) publish(why *ike.Problem) {
 	for name, p := range r.peers {
 		now.Conns[name] = p.state
 	}
-	r.mu.Lock()
-	was := r.state
-	r.state = now
-	r.mu.Unlock()
-	if news(r.cfg.Log, was, now) {
-		r.cfg.Changed()
-	}
+	r.Publish(now)
 }
