@@ -36,7 +36,7 @@ const rekeyShare = 64
 // rest, by local address, remote address and port. A pair is never turned out
 // for another one.
 func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
-	if len(rooms) == 0 {
+	if !slices.ContainsFunc(in.Pairs, func(pi PairIntent) bool { return bounded(&pi, rooms) }) {
 		return in, nil
 	}
 	a := admission{rooms: rooms, wants: map[int]int{}, planned: map[int]int{}, stands: map[xfrm.SAID]bool{}, between: map[ends]bool{}}
@@ -48,8 +48,7 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	var changing, fresh []*PairIntent
 	for i := range in.Pairs {
 		pi := &in.Pairs[i]
-		r, tight := rooms[pi.PF]
-		if !tight || pi.Want != Negotiate && (pi.Want != Encrypt || r.Presumed) {
+		if !bounded(pi, rooms) {
 			continue
 		}
 		a.wants[pi.PF]++
@@ -65,6 +64,12 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	waiting := a.change(changing)
 	a.enter(fresh)
 	return in, waiting
+}
+
+// bounded tells whether a pair has to be given room.
+func bounded(pi *PairIntent, rooms map[int]room) bool {
+	r, tight := rooms[pi.PF]
+	return tight && (pi.Want == Negotiate || pi.Want == Encrypt && !r.Presumed)
 }
 
 // inbound returns how many inbound SAs a pair has.

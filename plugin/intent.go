@@ -96,6 +96,7 @@ type builder struct {
 	Input
 	out      Intent
 	groups   map[Pair]*group
+	between  map[ends][]Pair // those that ask for IPsec, in their order
 	ports    []PortIntent
 	lost     []*ovsdb.Tunnel // ask for IPsec but have no pair
 	flows    []*ovsdb.Tunnel // plain ports whose flows choose the addresses

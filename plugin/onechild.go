@@ -34,10 +34,14 @@ func narrowed(p xfrm.Policy, ports map[uint16]bool) (xfrm.Policy, bool) {
 // stay as they are: aside tells which, and of which pair they are.
 func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.Selector, aside map[int]Pair) {
 	wide, aside = map[place]xfrm.Selector{}, map[int]Pair{}
-	var found []int
+	type policy struct {
+		i int
+		q xfrm.Policy
+	}
+	var found []policy
 	for i := range policies {
-		if _, is := narrowed(policies[i], ports); is {
-			found = append(found, i)
+		if q, is := narrowed(policies[i], ports); is {
+			found = append(found, policy{i, q})
 		}
 	}
 	if len(found) == 0 {
@@ -47,14 +51,13 @@ func narrow(policies []xfrm.Policy, ports map[uint16]bool) (wide map[place]xfrm.
 	for i := range policies {
 		taken[placeOf(&policies[i])] = true
 	}
-	for _, i := range found {
-		q, _ := narrowed(policies[i], ports)
-		at := placeOf(&q)
+	for _, f := range found {
+		at := placeOf(&f.q)
 		if taken[at] {
-			aside[i], _ = pairOf(&q)
+			aside[f.i], _ = pairOf(&f.q)
 			continue
 		}
-		taken[at], wide[at], policies[i] = true, policies[i].Sel, q
+		taken[at], wide[at], policies[f.i] = true, policies[f.i].Sel, f.q
 	}
 	return wide, aside
 }
@@ -103,12 +106,9 @@ func (b *builder) crowded(p Pair, t *ovsdb.Tunnel) *Problem {
 	}
 	first, lead := p, t
 	shared := t.IKE.OneChild
-	for other, g := range b.groups {
-		if other.Local != p.Local || other.Remote != p.Remote || other == p {
-			continue
-		}
-		l := b.lead(other, g.secure)
-		if l == nil {
+	for _, other := range b.between[ends{p.Local, p.Remote}] {
+		l := b.lead(other, b.groups[other].secure)
+		if other == p || l == nil {
 			continue
 		}
 		shared = shared || l.IKE.OneChild

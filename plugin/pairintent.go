@@ -57,6 +57,12 @@ func (b *builder) pairs() {
 		all = append(all, p)
 	}
 	slices.SortFunc(all, Pair.Compare)
+	b.between = make(map[ends][]Pair, len(all))
+	for _, p := range all {
+		if len(b.groups[p].secure) > 0 {
+			b.between[ends{p.Local, p.Remote}] = append(b.between[ends{p.Local, p.Remote}], p)
+		}
+	}
 	for _, p := range b.claimFirst(all) {
 		g := b.groups[p]
 		if len(g.secure) == 0 {

@@ -21,6 +21,7 @@ const smallLast = 0x3fff
 type reqids struct {
 	small bool
 	known map[stream]uint32 // with small: by pair, and by the direction that the child SA carries
+	owner map[uint32]Pair   // the same the other way round, once what stands is learned
 }
 
 // of returns the reqid of the child SA that carries overlay traffic of a pair in a
@@ -119,7 +120,11 @@ func (r reqids) learn(ps []xfrm.Policy) reqids {
 			}
 		}
 	}
-	return reqids{small: true, known: known}
+	owner := make(map[uint32]Pair, len(known))
+	for st, id := range known {
+		owner[id] = st.Pair
+	}
+	return reqids{small: true, known: known, owner: owner}
 }
 
 // sa returns the pair for which libreswan made an SA: the one that has its reqid, or any
@@ -133,10 +138,8 @@ func (r reqids) sa(s *xfrm.SA, snap *ovsdb.Snapshot) (Pair, bool) {
 	if s.Dir == xfrm.In {
 		local, remote = remote, local
 	}
-	for st, id := range r.known {
-		if id == s.Reqid && st.Local == local && st.Remote == remote {
-			return st.Pair, true
-		}
+	if p, is := r.owner[s.Reqid]; is && p.Local == local && p.Remote == remote {
+		return p, true
 	}
 	for i := range snap.Tunnels {
 		if t := &snap.Tunnels[i]; t.Remote == remote && (t.Local == local || !t.Local.IsValid()) {
