@@ -10,7 +10,7 @@ SHELL := /bin/bash
 ENV     := . hack/env;
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.release=$(VERSION)
-FUZZTIME  ?= 3s
+FUZZTIME  ?= 60000x
 TESTFLAGS ?=
 
 .PHONY: help setup demo test build vet lint unit race fuzz lab-test lab-packages scenarios lab-selftest bench soak lab-shell clean
@@ -93,7 +93,7 @@ unit: ## tests without a virtual machine
 race: ## the same with the race detector
 	@$(ENV) CGO_ENABLED=1 go test -race -short -timeout 30m $(TESTFLAGS) ./...
 
-fuzz: ## fuzz every decoder for a moment (FUZZTIME=3s each)
+fuzz: ## fuzz every decoder for a moment (FUZZTIME=60000x each)
 	@hack/fuzz $(FUZZTIME)
 
 clean: ## remove what was built here; caches stay
