@@ -4,6 +4,7 @@ package ike
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,10 +17,16 @@ var eventNames = []string{"ike-updown", "ike-rekey", "child-updown", "child-reke
 
 // heard is what the events said since it was last taken.
 type heard struct {
-	mu      sync.Mutex
-	names   map[string]bool
+	mu   sync.Mutex
+	news chan struct{} // holds a value when there is something
+	tidings
+}
+
+// tidings are what events said.
+type tidings struct {
+	names   map[string]bool // the Conns to look at
+	seen    []sa            // what came up, as it was then: of each IKE SA one child at the most
 	reasons []heardReason
-	news    chan struct{} // holds a value when there is something
 }
 
 type heardReason struct {
@@ -28,27 +35,31 @@ type heardReason struct {
 }
 
 func newHeard() *heard {
-	return &heard{names: map[string]bool{}, news: make(chan struct{}, 1)}
+	return &heard{tidings: tidings{names: map[string]bool{}}, news: make(chan struct{}, 1)}
 }
 
-// take returns the Conns to look at, and the reasons in their order.
-func (h *heard) take() (map[string]bool, []heardReason) {
+// take returns what was said, in its order.
+func (h *heard) take() tidings {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	names, reasons := h.names, h.reasons
-	h.names, h.reasons = map[string]bool{}, nil
-	return names, reasons
+	t := h.tidings
+	h.tidings = tidings{names: map[string]bool{}}
+	return t
 }
 
-// event takes one event in. Nothing is believed but which Conn it is about, and
-// why something failed.
+// event takes one event in. What came up is told in the words of list-sas; of anything
+// else nothing is believed but which Conn it is about, and why something failed.
 func (h *heard) event(name string, m vici.Message) {
 	conn, why := aboutConn(name, m)
 	if !strings.HasPrefix(conn, Prefix) || name == "log" && why == nil {
 		return
 	}
 	h.mu.Lock()
-	h.names[conn] = true
+	if up := cameUp(name, m); len(up) > 0 {
+		h.seen = append(h.seen, up...)
+	} else {
+		h.names[conn] = true
+	}
 	if why != nil {
 		h.reasons = append(h.reasons, heardReason{conn, why})
 	}
@@ -57,6 +68,14 @@ func (h *heard) event(name string, m vici.Message) {
 	case h.news <- struct{}{}:
 	default:
 	}
+}
+
+// cameUp returns the IKE SA that came up, or whose child did.
+func cameUp(event string, m vici.Message) []sa {
+	if (event != "ike-updown" && event != "child-updown") || m.Get("up") != "yes" {
+		return nil
+	}
+	return slices.DeleteFunc(readSAs(m), func(s sa) bool { return s.ID == 0 })
 }
 
 func aboutConn(event string, m vici.Message) (string, *Problem) {

@@ -31,6 +31,7 @@ type fakeCharon struct {
 	sas      []*sa
 	serial   uint32
 	commands []string
+	lists    int // how often it listed IKE SAs
 	clients  map[*fakeClient]bool
 	serving  sync.WaitGroup
 }
@@ -174,6 +175,7 @@ func (f *fakeCharon) command(name string, m vici.Message) []vici.Packet {
 		about = m.Get("ike-id") + m.Get("child-id")
 		f.terminate(m.Get("ike-id"))
 	case "list-sas":
+		f.lists++
 		for _, s := range f.sas {
 			if ike := m.Get("ike"); ike == "" || ike == s.Conn {
 				stream = append(stream, vici.Packet{Type: vici.Event, Name: "list-sa", Message: showSA(*s)})
@@ -210,8 +212,11 @@ func (f *fakeCharon) establish(s *sa) {
 
 func (f *fakeCharon) addChild(s *sa, name string) {
 	f.serial++
-	s.Children = append(s.Children, childSA{Name: name, ID: f.serial, State: "INSTALLED", SPIIn: f.serial<<8 | 1, SPIOut: f.serial<<8 | 2, ESN: true})
-	f.raise("child-updown", vici.Message{vici.Text("up", "yes"), vici.Section(s.Conn)})
+	child := childSA{Name: name, ID: f.serial, State: "INSTALLED", SPIIn: f.serial<<8 | 1, SPIOut: f.serial<<8 | 2, ESN: true}
+	s.Children = append(s.Children, child)
+	seen := *s
+	seen.Children = []childSA{child}
+	f.raise("child-updown", append(vici.Message{vici.Text("up", "yes")}, showSA(seen)...))
 }
 
 func (f *fakeCharon) terminate(id string) {
@@ -224,11 +229,11 @@ func (f *fakeCharon) terminate(id string) {
 	})
 }
 
-// raise sends an event to who listens.
+// raise sends an event to who listens, before anything else happens.
 func (f *fakeCharon) raise(event string, m vici.Message) {
 	for c := range f.clients {
 		if c.events[event] {
-			f.serving.Go(func() { _ = c.send(vici.Packet{Type: vici.Event, Name: event, Message: m}) })
+			_ = c.send(vici.Packet{Type: vici.Event, Name: event, Message: m})
 		}
 	}
 }

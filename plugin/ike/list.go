@@ -60,7 +60,7 @@ func readSA(name string, m vici.Message) sa {
 	for _, e := range m.Sub("child-sas") {
 		s.Children = append(s.Children, readChild(name, e.Section))
 	}
-	slices.SortFunc(s.Children, func(a, b childSA) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Children, byChildID)
 	return s
 }
 
@@ -78,6 +78,9 @@ func readChild(conn string, m vici.Message) childSA {
 	}
 }
 
+// byChildID orders the children of an IKE SA: the youngest last.
+func byChildID(a, b childSA) int { return cmp.Compare(a.ID, b.ID) }
+
 // namesPort tells whether a traffic selector, as charon writes it, has a port:
 // "10.0.0.1/32[udp/4789]".
 func namesPort(ts string) bool { return strings.Contains(ts, "[udp/") }
@@ -91,6 +94,17 @@ func number(s string, base int) uint32 {
 func ago(s string) time.Duration {
 	n, _ := strconv.ParseInt(s, 10, 32)
 	return time.Duration(n) * time.Second
+}
+
+// with returns s as seen later, when only the children in later were told of.
+func (s sa) with(later sa) sa {
+	news := later.Children
+	later.Children = slices.DeleteFunc(slices.Clone(s.Children), func(c childSA) bool {
+		return slices.ContainsFunc(news, func(n childSA) bool { return n.ID == c.ID })
+	})
+	later.Children = append(later.Children, news...)
+	slices.SortFunc(later.Children, byChildID)
+	return later
 }
 
 // live tells whether children can be set up in the IKE SA.

@@ -90,24 +90,37 @@ func TestReadLog(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	h := newHeard()
-	sub := vici.Section("oio-1", vici.Text("uniqueid", "3"))
-	h.event("child-updown", vici.Message{vici.Text("up", "yes"), sub})
+	h.event("child-updown", append(vici.Message{vici.Text("up", "yes")}, listed...))
+	h.event("child-updown", vici.Message{vici.Section("oio-5", vici.Text("uniqueid", "3"))})
+	h.event("ike-updown", vici.Message{vici.Text("up", "yes"), vici.Section("oio-6")}) // of which one: it does not say
 	h.event("ike-rekey", vici.Message{vici.Section("other", vici.Text("x", "y"))})
 	h.event("log", vici.Message{vici.Text("ikesa-name", "oio-2"), vici.Text("msg", "sending packet")})
 	h.event("log", vici.Message{vici.Text("ikesa-name", "oio-3"), vici.Text("msg", "no acceptable proposal found")})
 	h.event("alert", vici.Message{vici.Text("type", "install-child-sa-failed"), vici.Section("ike-sa", vici.Section("oio-4"))})
 	h.event("alert", vici.Message{vici.Text("type", "shutdown-signal")})
-	names, reasons := h.take()
-	if want := map[string]bool{"oio-1": true, "oio-3": true, "oio-4": true}; !cmp.Equal(names, want) {
-		t.Errorf("to look at: %v, want %v", names, want)
+	got := h.take()
+	if want := map[string]bool{"oio-3": true, "oio-4": true, "oio-5": true, "oio-6": true}; !cmp.Equal(got.names, want) {
+		t.Errorf("to look at: %v, want %v", got.names, want)
 	}
-	if len(reasons) != 2 || reasons[0].why.Code != CodeNoProposal || reasons[1].why.Code != CodeInstall {
-		t.Errorf("reasons %+v", reasons)
+	if want := readSAs(listed); !cmp.Equal(got.seen, want) {
+		t.Errorf("seen %+v, want %+v", got.seen, want)
+	}
+	if r := got.reasons; len(r) != 2 || r[0].why.Code != CodeNoProposal || r[1].why.Code != CodeInstall {
+		t.Errorf("reasons %+v", r)
 	}
 	if len(h.news) != 1 {
 		t.Error("nobody is woken")
 	}
-	if names, reasons = h.take(); len(names)+len(reasons) > 0 {
+	if got = h.take(); len(got.names)+len(got.seen)+len(got.reasons) > 0 {
 		t.Error("taken twice")
+	}
+}
+
+func TestSeenLater(t *testing.T) {
+	was := sa{ID: 1, State: "CONNECTING", Children: []childSA{{ID: 5, State: "INSTALLING"}, {ID: 6}}}
+	got := was.with(sa{ID: 1, State: "ESTABLISHED", Children: []childSA{{ID: 5, State: "INSTALLED"}}})
+	want := sa{ID: 1, State: "ESTABLISHED", Children: []childSA{{ID: 5, State: "INSTALLED"}, {ID: 6}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

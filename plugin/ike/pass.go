@@ -19,6 +19,17 @@ const few = 4
 // atOnce is how many Conns are loaded in one pass.
 const atOnce = 16
 
+// After a list there is none for restTimes as long as it took, and no longer than
+// restMost. charon goes over all its IKE SAs for every list, also of one, asks the kernel
+// about each child, and waits for those that it is at: while many come up lists could take
+// all the time that setting them up needs. An audit, which lists everything, takes at most
+// one part of auditShare.
+const (
+	restTimes  = 3
+	restMost   = 5 * time.Second
+	auditShare = 10
+)
+
 // pass goes over the Conns. It lives as long as the connection to the daemon.
 type pass struct {
 	r       *Runner
@@ -26,77 +37,80 @@ type pass struct {
 	version version
 
 	keys    map[[32]byte]string // private keys loaded, by hash, with the daemon's id
-	sas     map[string][]sa     // as last listed
+	sas     map[string][]sa     // as last listed, and what came up since
+	ready   map[string]bool     // to be stepped
+	stale   map[string]bool     // to be listed, and then stepped
 	wakes   map[string]time.Time
 	starved []string // wait for a slot, in turn
-	audited time.Time
+
+	nextAudit, nextList time.Time // not before
+}
+
+func newPass(r *Runner, d daemon, v version) *pass {
+	return &pass{r: r, d: d, version: v, keys: map[[32]byte]string{}, sas: map[string][]sa{},
+		ready: map[string]bool{}, stale: map[string]bool{}, wakes: map[string]time.Time{}}
 }
 
 // run has every Conn stepped that there is news of, and tells when to come
 // again. Its error is one of the connection.
-func (p *pass) run(ctx context.Context, names map[string]bool, reasons []heardReason) (time.Time, error) {
-	now, o := p.r.cfg.Now(), p.r.cfg.Options
-	for name := range p.adopt(now) {
-		names[name] = true
-	}
-	for _, h := range reasons {
-		if q := p.r.peers[h.conn]; q != nil {
-			q.hear(h.why, now)
-		}
-	}
+func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
+	now := p.r.cfg.Now()
+	p.adopt(now)
+	p.hear(t, now)
 	for name, at := range p.wakes {
 		if !at.After(now) {
-			names[name] = true
+			p.stale[name] = true
 		}
 	}
-	if first := p.audited.IsZero(); first || now.Sub(p.audited) >= o.Audit {
-		if err := p.audit(ctx); err != nil {
-			return time.Time{}, err
-		}
-		p.audited = now
-		maps.Copy(names, keysOf(p.r.peers))
-		p.putOff(names, now)
-	} else {
-		p.putOff(names, now)
-		if err := p.list(ctx, names); err != nil {
-			return time.Time{}, err
-		}
+	var err error
+	switch {
+	case !now.Before(p.nextAudit):
+		err = p.audit(ctx)
+	case !now.Before(p.nextList):
+		err = p.list(ctx)
 	}
-	if err := p.steps(ctx, names); err != nil {
+	if err != nil {
+		return time.Time{}, err
+	}
+	if err := p.steps(ctx, p.take()); err != nil {
 		return time.Time{}, err
 	}
 	p.r.publish(p.version.String(), nil)
 	return p.next(), nil
 }
 
-// putOff leaves all but a few of the Conns that are not loaded to the next passes,
-// which follow at once: until all were loaded nobody would hear that those that came
-// first are up, and give their slots to others.
-func (p *pass) putOff(names map[string]bool, now time.Time) {
-	var late []string
-	for name := range names {
-		if q := p.r.peers[name]; q != nil && !q.loaded {
-			late = append(late, name)
+// take takes what may be stepped in this pass. All but a few of the Conns that are not
+// loaded are left to the next passes, which follow at once: until all were loaded nobody
+// would hear that those that came first are up, and give their slots to others.
+func (p *pass) take() []string {
+	var names []string
+	loading := 0
+	for _, name := range slices.Sorted(maps.Keys(p.ready)) {
+		q := p.r.peers[name]
+		switch {
+		case q == nil:
+			delete(p.ready, name)
+			continue
+		case p.stale[name]:
+			continue
+		case !q.loaded:
+			loading++
+		}
+		if q.loaded || loading <= atOnce {
+			names = append(names, name)
+			delete(p.ready, name)
 		}
 	}
-	if len(late) <= atOnce {
-		return
-	}
-	slices.Sort(late)
-	for _, name := range late[atOnce:] {
-		delete(names, name)
-		p.note(name, plan{wake: now})
-	}
+	return names
 }
 
-// adopt takes over the wanted set, and returns the Conns that are new or changed.
-func (p *pass) adopt(now time.Time) map[string]bool {
+// adopt takes over the wanted set.
+func (p *pass) adopt(now time.Time) {
 	wanted, asked := p.r.Take()
-	changed := map[string]bool{}
 	for name, gone := range asked {
 		if q := p.r.peers[name]; q != nil {
 			q.ask(gone)
-			changed[name] = true
+			p.stale[name] = true
 		}
 	}
 	for name, c := range wanted {
@@ -104,25 +118,48 @@ func (p *pass) adopt(now time.Time) map[string]bool {
 		switch {
 		case q == nil:
 			p.r.peers[name] = newPeer(c, now, p.r.cfg.Options, p.r.cfg.Jitter())
-			changed[name] = true
+			p.ready[name] = true
 		case !q.conn.Equal(c):
 			q.want(c)
-			changed[name] = true
+			p.stale[name] = true
 		}
 	}
 	for name := range p.r.peers {
 		if _, ok := wanted[name]; !ok {
 			delete(p.r.peers, name)
 			delete(p.wakes, name)
-			p.audited = time.Time{} // which unloads it
+			p.nextAudit = time.Time{} // which unloads it
 		}
 	}
-	return changed
+}
+
+// hear takes in what the events said. What came up is as good as listed, unless there are
+// two IKE SAs then: their ages would not be of one moment.
+func (p *pass) hear(t tidings, now time.Time) {
+	maps.Copy(p.stale, t.names)
+	for _, r := range t.reasons {
+		if q := p.r.peers[r.conn]; q != nil {
+			q.hear(r.why, now)
+		}
+	}
+	for _, s := range t.seen {
+		known := p.sas[s.Conn]
+		switch {
+		case len(known) == 0:
+			p.sas[s.Conn] = []sa{s}
+		case len(known) == 1 && known[0].ID == s.ID:
+			p.sas[s.Conn] = []sa{known[0].with(s)}
+		default:
+			p.stale[s.Conn] = true
+		}
+		p.ready[s.Conn] = true
+	}
 }
 
 // audit looks at everything: it unloads what nobody wants, and finds what
 // somebody else has unloaded.
 func (p *pass) audit(ctx context.Context) error {
+	began := p.r.cfg.Now()
 	conns, err := p.d.ours(ctx, "get-conns", "conns")
 	if err != nil {
 		return err
@@ -151,7 +188,24 @@ func (p *pass) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.endUnwanted(ctx)
+	clear(p.stale)
+	for name := range p.r.peers {
+		p.ready[name] = true
+	}
+	if err := p.endUnwanted(ctx); err != nil {
+		return err
+	}
+	took := p.listed(began)
+	p.nextAudit = began.Add(max(p.r.cfg.Options.Audit, auditShare*took))
+	return nil
+}
+
+// listed notes that there was a list, and returns how long it took.
+func (p *pass) listed(began time.Time) time.Duration {
+	now := p.r.cfg.Now()
+	took := now.Sub(began)
+	p.nextList = now.Add(min(restTimes*took, restMost))
+	return took
 }
 
 // auditKeys forgets the private keys that the daemon has no more. One without get-keys
@@ -220,36 +274,47 @@ func (p *pass) endUnwanted(ctx context.Context) error {
 	return nil
 }
 
-// list looks up the IKE SAs of some Conns.
-func (p *pass) list(ctx context.Context, names map[string]bool) error {
-	if len(names) > few {
+// list looks up the IKE SAs of the Conns that are to be listed.
+func (p *pass) list(ctx context.Context) error {
+	began := p.r.cfg.Now()
+	maps.DeleteFunc(p.stale, func(name string, _ bool) bool { return p.r.peers[name] == nil })
+	switch n := len(p.stale); {
+	case n == 0:
+		return nil
+	case n > few:
 		all, err := p.d.list(ctx, "")
-		p.sas = all
-		return err
-	}
-	for name := range names {
-		found, err := p.d.list(ctx, name)
 		if err != nil {
 			return err
 		}
-		p.sas[name] = found[name]
+		p.sas = all
+	default:
+		for name := range p.stale {
+			found, err := p.d.list(ctx, name)
+			if err != nil {
+				return err
+			}
+			p.sas[name] = found[name]
+		}
 	}
+	maps.Copy(p.ready, p.stale)
+	clear(p.stale)
+	p.listed(began)
 	return nil
 }
 
 // steps steps the named Conns. One that needs loading is stepped once more
 // afterwards.
-func (p *pass) steps(ctx context.Context, names map[string]bool) error {
-	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return names[name] || p.r.peers[name] == nil })
+func (p *pass) steps(ctx context.Context, names []string) error {
+	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return p.r.peers[name] == nil || slices.Contains(names, name) })
 	busy := 0
 	for _, q := range p.r.peers {
 		if q.underWay() {
 			busy++
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range names {
 		q := p.r.peers[name]
-		for again := q != nil; again; {
+		for again := true; again; {
 			was := q.underWay()
 			l := p.look(name, busy < p.r.cfg.Options.Parallel)
 			do := q.step(l)
@@ -267,7 +332,7 @@ func (p *pass) steps(ctx context.Context, names map[string]bool) error {
 		}
 	}
 	for _, name := range p.starved[:min(len(p.starved), max(0, p.r.cfg.Options.Parallel-busy))] {
-		p.wakes[name] = p.r.cfg.Now()
+		p.ready[name] = true
 	}
 	return nil
 }
@@ -277,9 +342,6 @@ func (p *pass) look(name string, slot bool) look {
 }
 
 func (p *pass) note(name string, do plan) {
-	if p.wakes == nil {
-		p.wakes = map[string]time.Time{}
-	}
 	delete(p.wakes, name)
 	if !do.wake.IsZero() {
 		p.wakes[name] = do.wake
@@ -351,19 +413,19 @@ func (p *pass) loadAll(ctx context.Context, c Conn) error {
 
 // next returns when to run again without an event.
 func (p *pass) next() time.Time {
-	at := p.audited.Add(p.r.cfg.Options.Audit)
+	for name := range p.ready {
+		if !p.stale[name] {
+			return p.r.cfg.Now()
+		}
+	}
+	at := p.nextAudit
 	for _, wake := range p.wakes {
 		if wake.Before(at) {
 			at = wake
 		}
 	}
-	return at
-}
-
-func keysOf(peers map[string]*peer) map[string]bool {
-	all := make(map[string]bool, len(peers))
-	for name := range peers {
-		all[name] = true
+	if len(p.stale) > 0 || at.Before(p.nextList) {
+		return p.nextList
 	}
-	return all
+	return at
 }

@@ -93,16 +93,13 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 	if !v.offloads() && !r.cfg.Options.NoOffload {
 		return problem(CodeOld, "%s cannot offload IPsec to a NIC: install strongSwan 5.9.10 or later", v)
 	}
-	p := pass{r: r, d: d, version: v, keys: map[[32]byte]string{}, sas: map[string][]sa{}}
+	p := newPass(r, d, v)
 	for {
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
 		if r.Wanted() != nil {
-			names, reasons := h.take()
-			began := r.cfg.Now()
-			if wake, err = p.run(ctx, names, reasons); err != nil {
+			if wake, err = p.run(ctx, h.take()); err != nil {
 				return err
 			}
-			r.rest(ctx, r.cfg.Now().Sub(began))
 		}
 		timer := time.NewTimer(wake.Sub(r.cfg.Now()))
 		select {
@@ -117,28 +114,6 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 		if err != nil {
 			return err
 		}
-	}
-}
-
-// While more than restAbove Conns are under way a pass is followed by a rest that is
-// restTimes as long, and no longer than restMost. charon goes over all its IKE SAs for
-// every list, also of one, and waits for those that it is at: a pass for every event of
-// every Conn would take the time that setting them up needs.
-const (
-	restAbove = 4
-	restTimes = 3
-	restMost  = time.Second
-)
-
-func (r *Runner) rest(ctx context.Context, pass time.Duration) {
-	busy := 0
-	for _, p := range r.peers {
-		if p.underWay() {
-			busy++
-		}
-	}
-	if busy > restAbove {
-		r.cfg.Pause(ctx, min(restTimes*pass, restMost))
 	}
 }
 

@@ -331,6 +331,62 @@ func TestSlotsAreGivenOnWhileOthersAreLoaded(t *testing.T) {
 	})
 }
 
+// charon goes over all IKE SAs for a list: what comes up is believed without.
+func TestWhatComesUpIsNotListed(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		var cs []Conn
+		for n := range 3 * atOnce {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		for range 4 {
+			g.after(10 * time.Millisecond)
+			g.Peers()
+		}
+		s := g.after(10 * time.Millisecond)
+		for _, c := range cs {
+			g.phase(s, c.Name, Up, "")
+		}
+		g.Do(func() {
+			if g.lists != 1 {
+				g.Errorf("%d lists, want the first one only", g.lists)
+			}
+			g.sas[0].Children[0].State, g.lists = "DELETED", 0
+		})
+		g.phase(g.after(20*time.Second), g.sas[0].Conn, Up, "") // the audit saw it
+		g.Do(func() {
+			if len(g.sas[0].Children) != 3 {
+				g.Error("the child that went without a word was not set up anew")
+			}
+		})
+	})
+}
+
+// A peer that was started anew has set up an IKE SA beside the one that this end has still.
+func TestASecondIKESAIsListed(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.after(time.Millisecond)
+		g.Commands()
+		g.Do(func() {
+			g.lists = 0
+			g.serial++
+			s := &sa{Conn: "oio-1", ID: g.serial, SPI: "second"}
+			g.sas = append(g.sas, s)
+			g.establish(s)
+		})
+		g.after(time.Millisecond)
+		g.Do(func() {
+			if g.lists == 0 {
+				g.Error("nothing was listed")
+			}
+		})
+		g.told("terminate 4")
+	})
+}
+
 func TestReasonFromTheLog(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() { g.Hold = true })
