@@ -19,7 +19,10 @@ import (
 // differ in dashes (dpddelay, dpd-delay; replay-window, replay_window).
 func spelling(k string) (string, bool) {
 	k, is := strings.CutPrefix(k, "ipsec_")
-	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(k)), is
+	if !is {
+		return "", false
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(k), "-", ""), "_", ""), true
 }
 
 // passed reads an option for the IKE daemon; false when k is none.

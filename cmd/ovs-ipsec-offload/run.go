@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -76,11 +75,6 @@ func run(ctx context.Context, load func() (config.Config, error), stderr io.Writ
 		return err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	// Rounds make much garbage at once and then nothing for a long time: a
-	// smaller heap is worth the time. GOGC still has the last word.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(40)
-	}
 	return h.serve(ctx, load, level)
 }
 
@@ -107,9 +101,11 @@ func (h *host) serve(ctx context.Context, load func() (config.Config, error), le
 		noted = m.note
 		g.Go(func() error { m.run(ctx); return nil })
 	}
+	heap := newCollector()
+	heap.adapt()
 	g.Go(func() error {
 		h.log.Info("started", "version", version(), "ovsdb", h.cfg.OVSDB)
-		return h.daemon.Run(ctx, func(s plugin.Status) { h.tellSystemd(notify, s); noted() })
+		return h.daemon.Run(ctx, func(s plugin.Status) { h.tellSystemd(notify, s); noted(); heap.adapt() })
 	})
 	err = g.Wait()
 	h.log.Info("ended; states, policies and traffic stay as they are")

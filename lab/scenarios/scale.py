@@ -6,7 +6,7 @@
   scale.py add FIRST N OPTION...     in hv1: add N tunnels, print when it was committed
   scale.py whole WANT NIC LIMIT FROM in hv1: wait until WANT outbound SAs are in the NIC and
                                      every pair of the status is encrypted
-  scale.py one I SAS OPTION...       in hv1: add one tunnel, and tell what took how long
+  scale.py one I SAS LOG OPTION...   in hv1: add one tunnel, and tell what took how long
   scale.py sent N PER LIMIT FROM     in hv1: the incumbent: traffic to N peers until each has PER SAs
   scale.py sent-one I PER LIMIT OPTION...   likewise one more
   scale.py cpu NAME=PID...           seconds of processor time that they have used, in user
@@ -204,10 +204,10 @@ def stamp(text, now):
     return now - now % 86400 + int(h) * 3600 + int(m) * 60 + float(s)
 
 
-def one(i, options, log):
-    """Prints, in milliseconds: from the commit to charon's first step, the exchanges, from
-    the last child to "encrypted" in the database; then how many SAs came, and how many of
-    the others went."""
+def one(i, per, options, log):
+    """Prints, in milliseconds: from the commit to charon's first step, the exchanges until
+    there is the child through which this end sends, from that to "encrypted" in the
+    database; then how many SAs came, and how many of the others went."""
     db = Database()
     db.call("monitor", None, {"Interface": {"columns": ["name", "external_ids"]}})
     before, size = set(sas()), os.path.getsize(log)
@@ -223,12 +223,14 @@ def one(i, options, log):
         if done is None:
             message = db.receive()
             db.updates.append((time.time(), message))
-    after = set(sas())
+    # The pair is encrypted with its outbound SAs; the peer's child may still be coming.
+    while len((after := set(sas())) - before) < per and time.time() < done + LIMIT:
+        time.sleep(0.05)
     with open(log) as f:
         f.seek(size)
         lines = [line for line in f if re.search(re.escape(peer(i)) + r"\b", line)]
     first = next(stamp(line, began) for line in lines if "initiating IKE_SA" in line)
-    last = max(stamp(line, began) for line in lines if "CHILD_SA" in line and "established" in line)
+    last = min(stamp(line, began) for line in lines if "CHILD_SA" in line and "established" in line)
     print("%.1f %.1f %.1f %d %d" % ((first - began) * 1000, (last - first) * 1000, (done - last) * 1000, len(after - before), len(before - after)))
 
 
@@ -304,7 +306,7 @@ def main(verb, *args):
     elif verb == "whole":
         whole(int(args[0]), args[1], float(args[2]), float(args[3]))
     elif verb == "one":
-        one(int(args[0]), args[2:], args[1])
+        one(int(args[0]), int(args[1]), args[3:], args[2])
     elif verb == "sent":
         sent(int(args[0]), int(args[1]), float(args[2]), float(args[3]))
     elif verb == "sent-one":

@@ -44,6 +44,7 @@ type pass struct {
 	starved []string // wait for a slot, in turn
 
 	nextAudit, nextList time.Time // not before
+	heard               time.Time // when something came up
 }
 
 func newPass(r *Runner, d daemon, v version) *pass {
@@ -57,11 +58,7 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	now := p.r.cfg.Now()
 	p.adopt(now)
 	p.hear(t, now)
-	for name, at := range p.wakes {
-		if !at.After(now) {
-			p.stale[name] = true
-		}
-	}
+	p.wake(now)
 	var err error
 	switch {
 	case !now.Before(p.nextAudit):
@@ -77,6 +74,22 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	}
 	p.r.publish(p.version.String(), nil)
 	return p.next(), nil
+}
+
+// wake has those Conns listed whose time has come. While others come up charon is at
+// work, and the attempts that are under way wait their turn: those are left to their end.
+func (p *pass) wake(now time.Time) {
+	quiet := p.heard.Add(young)
+	for name, at := range p.wakes {
+		q := p.r.peers[name]
+		switch {
+		case at.After(now):
+		case q != nil && quiet.After(now) && q.attempting(now, p.r.cfg.Options):
+			p.wakes[name] = quiet
+		default:
+			p.stale[name] = true
+		}
+	}
 }
 
 // take takes what may be stepped in this pass. All but a few of the Conns that are not
@@ -141,6 +154,9 @@ func (p *pass) hear(t tidings, now time.Time) {
 		if q := p.r.peers[r.conn]; q != nil {
 			q.hear(r.why, now)
 		}
+	}
+	if len(t.seen) > 0 {
+		p.heard = now
 	}
 	for _, s := range t.seen {
 		known := p.sas[s.Conn]

@@ -338,6 +338,16 @@ func (p *peer) initiate(l look, child, why string, do *plan) {
 // underWay tells whether the Conn has one of the slots.
 func (p *peer) underWay() bool { return len(p.tried) > 0 }
 
+// attempting tells whether all that charon is to set up is within its time.
+func (p *peer) attempting(now time.Time, o Options) bool {
+	for _, since := range p.tried {
+		if now.Sub(since) >= o.Attempt {
+			return false
+		}
+	}
+	return len(p.tried) > 0
+}
+
 func (p *peer) phase(l look) string {
 	lacks := func(child string) bool {
 		return !slices.ContainsFunc(l.sas, func(s sa) bool { return s.live() && len(s.has(child)) > 0 })
