@@ -34,7 +34,7 @@ func signal(c chan<- struct{}) {
 const (
 	restAbove = 4
 	restTimes = 3
-	restMost  = 5 * time.Second
+	restMost  = 10 * time.Second
 )
 
 // rest lets what happens meanwhile come together in one round.

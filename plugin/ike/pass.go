@@ -56,7 +56,9 @@ func newPass(r *Runner, d daemon, v version) *pass {
 // again. Its error is one of the connection.
 func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	now := p.r.cfg.Now()
-	p.adopt(now)
+	if p.adopt(now) {
+		p.r.publish(p.version.String(), nil) // a pass with much to load takes its time
+	}
 	p.hear(t, now)
 	p.wake(now)
 	var err error
@@ -117,8 +119,8 @@ func (p *pass) take() []string {
 	return names
 }
 
-// adopt takes over the wanted set.
-func (p *pass) adopt(now time.Time) {
+// adopt takes over the wanted set, and tells whether a Conn is new.
+func (p *pass) adopt(now time.Time) (more bool) {
 	wanted, asked := p.r.Take()
 	for name, gone := range asked {
 		if q := p.r.peers[name]; q != nil {
@@ -131,7 +133,7 @@ func (p *pass) adopt(now time.Time) {
 		switch {
 		case q == nil:
 			p.r.peers[name] = newPeer(c, now, p.r.cfg.Options, p.r.cfg.Jitter())
-			p.ready[name] = true
+			p.ready[name], more = true, true
 		case !q.conn.Equal(c):
 			q.want(c)
 			p.stale[name] = true
@@ -144,6 +146,7 @@ func (p *pass) adopt(now time.Time) {
 			p.nextAudit = time.Time{} // which unloads it
 		}
 	}
+	return more
 }
 
 // hear takes in what the events said. What came up is as good as listed, unless there are
