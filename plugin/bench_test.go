@@ -53,6 +53,49 @@ func think(b *testing.B, n int, in plugin.Input, ob plugin.Observed) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/tunnel")
 }
 
+// BenchmarkOneMore measures what a pair by IKE costs this program when n stand already:
+// the round that gives it to the IKE daemon, and the one that finds it encrypted. The
+// kernel, the database and the IKE daemon are fakes whose own time is in it.
+func BenchmarkOneMore(b *testing.B) {
+	for _, n := range []int{100, 400, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := standardRig()
+			for i := range n {
+				r.OVS.SetPort(byIKE(i))
+			}
+			oneMore(b, r, fmt.Sprintf("ike%d", n-1))
+			for i := 0; b.Loop(); i++ {
+				name := fmt.Sprintf("ike%d", n+i)
+				r.OVS.SetPort(byIKE(n + i))
+				oneMore(b, r, name)
+				b.StopTimer()
+				r.OVS.DelPort(name)
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// oneMore brings a new port to the state encrypted.
+func oneMore(b *testing.B, r *rig, name string) {
+	r.round()
+	b.StopTimer()
+	if err := r.IKE.Answer(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+	r.round()
+	if ports := r.d.Last().Ports; !slices.ContainsFunc(ports, func(p plugin.PortStatus) bool { return p.Name == name && p.State == plugin.StateEncrypted }) {
+		b.Fatalf("%s is not encrypted:\n%s", name, r.statusText())
+	}
+}
+
+func byIKE(i int) ovsdb.Tunnel {
+	t := plain(fmt.Sprintf("ike%d", i), "10.0.0.1", netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String())
+	t.IPsec, t.Mode, t.Auth = true, ovsdb.Transport, ovsdb.Auth{Method: ovsdb.MethodPSK, PSK: ovsdb.NewSecret("swordfish")}
+	return t
+}
+
 // crowd returns a host with n tunnels, and what stands there: nothing.
 func crowd(n int) (plugin.Input, plugin.Observed) {
 	local := netip.MustParseAddr("10.0.0.1")

@@ -65,7 +65,7 @@ func (b *Budget) note(keys string) *Problem {
 // replenish asks the IKE daemon for new keys where a budget runs short, and tells
 // of the others. Nothing stops by itself: an outbound SA has no hard limit.
 func (d *Daemon) replenish(s *scene) {
-	carriers, now := s.observed.carriers(), d.cfg.Now()
+	carriers, now := s.observed.carriers, d.cfg.Now()
 	asked := map[xfrm.SAID]bool{}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]

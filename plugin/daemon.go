@@ -129,17 +129,19 @@ func (d *Daemon) Run(ctx context.Context, ready func(Status)) error {
 	for {
 		began := d.cfg.Now()
 		again := d.round(ctx)
+		took := d.cfg.Now().Sub(began)
 		if ctx.Err() != nil {
 			return nil
 		}
 		ready(d.Last())
 		if again > 0 {
-			d.rest(ctx, d.cfg.Now().Sub(began))
+			d.rest(ctx, took)
 		}
 		timer := time.NewTimer(again)
 		select {
 		case <-ctx.Done():
 		case <-d.dirty:
+			d.gather(ctx, took)
 		case <-d.cfg.Database.Changed():
 		case <-timer.C:
 		}

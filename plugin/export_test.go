@@ -17,6 +17,12 @@ func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) 
 // Rest rests as after a round that took so long.
 func (d *Daemon) Rest(ctx context.Context, round time.Duration) { d.rest(ctx, round) }
 
+// Gather waits as before a round that was asked for, when the last one took so long.
+func (d *Daemon) Gather(ctx context.Context, round time.Duration) { d.gather(ctx, round) }
+
+// Asked tells whether a round is asked for.
+func (d *Daemon) Asked() bool { return len(d.dirty) > 0 }
+
 // Look observes and plans, and changes nothing.
 func (d *Daemon) Look(ctx context.Context) (Intent, Observed, Plan, error) {
 	s, err := d.look(ctx, d.consents())

@@ -72,7 +72,7 @@ func (d *Daemon) unwantedSAs(s *scene) {
 // new keys once its trouble is over; the old ones of a pair are in use until it
 // has turned to its new ones, or until those that IKE makes are there.
 func keptEnds(s *scene) map[ends]bool {
-	kept, carriers := map[ends]bool{}, s.observed.carriers()
+	kept, carriers := map[ends]bool{}, s.observed.carriers
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
 		if s.now.keeps(pi, s.observed.Pushed) || pi.Want == Negotiate && carriers[stream{pi.Pair, xfrm.In}] == nil {

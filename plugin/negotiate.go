@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"time"
 
@@ -42,16 +41,21 @@ func negotiatedReqid(p Pair, c childSA) uint32 {
 	return reqidFirst | uint32(v^v>>32)&reqidMask
 }
 
+// pairHash is FNV-1a, 64 bits, of a pair and a byte. Rounds take it of every SA, several
+// times, so it makes no garbage.
 func pairHash(p Pair, salt byte) uint64 {
-	h := fnv.New64a()
-	a, b := p.Local.As16(), p.Remote.As16()
-	h.Write(a[:])
-	h.Write(b[:])
-	var t [3]byte
-	binary.BigEndian.PutUint16(t[:], p.Port)
-	t[2] = salt
-	h.Write(t[:])
-	return h.Sum64()
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	add := func(b byte) { h = (h ^ uint64(b)) * prime }
+	for _, a := range [2][16]byte{p.Local.As16(), p.Remote.As16()} {
+		for _, b := range a {
+			add(b)
+		}
+	}
+	add(byte(p.Port >> 8))
+	add(byte(p.Port))
+	add(salt)
+	return h
 }
 
 // connName is what the IKE daemon calls a pair's connection.
@@ -212,7 +216,7 @@ const renewAfter = 2 * time.Second
 func (d *Daemon) lapses(s *scene) (names []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	carriers, now := s.observed.carriers(), d.cfg.Now()
+	carriers, now := s.observed.carriers, d.cfg.Now()
 	lapsed := map[Pair]time.Time{}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
@@ -276,8 +280,19 @@ func complete(conn *ike.Conn, c ike.ConnState) bool {
 	return !slices.ContainsFunc(conn.Children(), lacks)
 }
 
-// keying says what keeps a pair from being encrypted by IKE.
-func keying(pi *PairIntent, st *ike.State) *Problem {
+// newest returns when the youngest child of a connection was installed, to the second.
+func newest(c ike.ConnState) (t time.Time) {
+	for _, k := range c.Children {
+		if k.Installed.After(t) {
+			t = k.Installed
+		}
+	}
+	return t
+}
+
+// keying says what keeps a pair from being encrypted by IKE. What the IKE daemon has just
+// made the round may have come too early to see.
+func keying(pi *PairIntent, st *ike.State, now time.Time) *Problem {
 	c, known := st.Conns[pi.IKE.Name]
 	switch {
 	case st.Problem != nil:
@@ -286,10 +301,10 @@ func keying(pi *PairIntent, st *ike.State) *Problem {
 		return &Problem{c.Problem.Code, c.Problem.Text}
 	case !known:
 		return &Problem{"IKE_WAITS", "the pair was not given to the IKE daemon yet: its guards come first"}
-	case complete(pi.IKE, c):
+	case complete(pi.IKE, c) && now.Sub(newest(c)) >= renewAfter:
 		return &Problem{"IKE_NOT_OFFLOADED", fmt.Sprintf("%s says that the SAs are up, but they are not in the NIC (ip xfrm state): restart it after this daemon, so that it finds the NIC's tables there", st.Daemon)}
 	}
-	return &Problem{"IKE_CONNECTING", "no SAs with " + pi.Remote.String() + " yet (" + c.Phase + "): the pair is blocked until there are"}
+	return &Problem{"IKE_CONNECTING", "no SAs with " + pi.Remote.String() + " yet: the pair is blocked until there are"}
 }
 
 // ours tells whether a policy belongs to this program, or an IKE daemon made it for a
@@ -337,12 +352,9 @@ type stream struct {
 	Dir xfrm.Dir
 }
 
-// carriers returns the newest of the SAs that IKE made for each stream.
-func (ob *Observed) carriers() map[stream]*xfrm.SA {
-	if len(ob.Negotiated) == 0 {
-		return nil
-	}
-	m := map[stream]*xfrm.SA{}
+// carriersOf returns the newest of the SAs that IKE made for each stream.
+func carriersOf(ob *Observed) map[stream]*xfrm.SA {
+	m := make(map[stream]*xfrm.SA, len(ob.Negotiated)/2)
 	for i := range ob.SAs {
 		sa := &ob.SAs[i]
 		p, is := ob.Negotiated[sa.ID()]

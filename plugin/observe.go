@@ -19,6 +19,7 @@ type Observed struct {
 	Aside []Aside
 	// Negotiated holds the pairs of the SAs that an IKE daemon made.
 	Negotiated map[xfrm.SAID]Pair
+	carriers   map[stream]*xfrm.SA // the newest of them for each stream
 	ids        reqids
 	// Foreign counts the offloaded objects of others, by PF and direction:
 	// they hold the NIC's tables too, but are not ours to count on.

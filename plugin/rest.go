@@ -51,6 +51,29 @@ func (d *Daemon) rest(ctx context.Context, round time.Duration) {
 	}
 }
 
+// What happens seldom comes alone: an IKE daemon makes the SAs and policies of a pair one
+// by one. So a round that was asked for, other than by an alarm, waits for a part of what
+// the last one took, and no longer than gatherMost, for what else is coming.
+const (
+	gatherPart = 4
+	gatherMost = 250 * time.Millisecond
+)
+
+// gather lets what happens at once come together in one round.
+func (d *Daemon) gather(ctx context.Context, round time.Duration) {
+	timer := time.NewTimer(min(round/gatherPart, gatherMost))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-d.haste:
+	case <-timer.C:
+	}
+	select {
+	case <-d.dirty: // for what this round will see
+	default:
+	}
+}
+
 // coming returns how many pairs the IKE daemon is at.
 func (d *Daemon) coming() int {
 	if d.cfg.IKE == nil {

@@ -37,7 +37,7 @@ func TestRest(t *testing.T) {
 		{"no IKE", nil, 100 * time.Millisecond, 0},
 		{"few are being keyed", phases{l, w, c, c, u, u, f, f}, 100 * time.Millisecond, 0},
 		{"many are", phases{l, w, c, c, c, u, f}, 100 * time.Millisecond, 300 * time.Millisecond},
-		{"a long round", phases{l, w, c, c, c}, time.Minute, 5 * time.Second},
+		{"a long round", phases{l, w, c, c, c}, time.Minute, 10 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,4 +63,31 @@ func TestAlarmEndsRest(t *testing.T) {
 			t.Errorf("rested for %v", got)
 		}
 	})
+}
+
+func TestGather(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		round, want time.Duration
+		ask         func(*plugin.Daemon)
+	}{
+		{"a short round", 20 * time.Millisecond, 5 * time.Millisecond, (*plugin.Daemon).Poke},
+		{"a long round", time.Minute, 250 * time.Millisecond, (*plugin.Daemon).Poke},
+		{"an alarm", time.Minute, 0, (*plugin.Daemon).Alarm},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := plugin.New(plugin.Config{Now: time.Now})
+				tt.ask(d)
+				began := time.Now()
+				d.Gather(t.Context(), tt.round)
+				if got := time.Since(began); got != tt.want {
+					t.Errorf("waited for %v, want %v", got, tt.want)
+				}
+				if d.Asked() {
+					t.Error("another round is asked for")
+				}
+			})
+		})
+	}
 }

@@ -177,6 +177,7 @@ func readKernel(ctx context.Context, k Kernel, snap *ovsdb.Snapshot, ids reqids)
 			}
 		}
 	}
+	ob.carriers = carriersOf(&ob)
 	return ob, nil
 }
 

@@ -122,10 +122,7 @@ func (d *Desk) report(was, now State) bool {
 	}
 	for name, s := range now.Conns {
 		before := was.Conns[name]
-		if !before.news(s) {
-			continue
-		}
-		news = true
+		news = news || before.news(s)
 		if before.Phase == s.Phase && before.Problem.equal(s.Problem) {
 			continue
 		}

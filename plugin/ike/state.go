@@ -48,10 +48,10 @@ func ByAge(a, b Child) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Installed.Compare(b.Installed), cmp.Compare(a.SPIIn, b.SPIIn))
 }
 
-// news tells whether t says something that s does not. The time until a rekey
-// passes by itself.
+// news tells whether t says something that s does not, and that matters to who waits for
+// SAs: not how far an attempt is, nor the time until a rekey, which passes by itself.
 func (s ConnState) news(t ConnState) bool {
-	if s.Phase != t.Phase || !s.Problem.equal(t.Problem) {
+	if s.Phase != t.Phase && (!coming(s.Phase) || !coming(t.Phase)) || !s.Problem.equal(t.Problem) {
 		return true
 	}
 	return !slices.EqualFunc(s.Children, t.Children, func(a, b Child) bool {
@@ -59,3 +59,6 @@ func (s ConnState) news(t ConnState) bool {
 		return a == b
 	})
 }
+
+// coming tells whether a phase is one on the way to Up.
+func coming(phase string) bool { return phase == Loading || phase == Waiting || phase == Connecting }
