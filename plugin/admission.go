@@ -130,7 +130,8 @@ func (a *admission) enter(pis []*PairIntent) {
 	}
 }
 
-// rooms returns what room the NICs of a scene have, as far as they have shown.
+// rooms returns what room the NICs of a scene have: what they have shown, or what is
+// presumed of mlx5. It notes what stands.
 func (d *Daemon) rooms(s *scene) map[int]room {
 	d.mu.Lock()
 	defer d.mu.Unlock()

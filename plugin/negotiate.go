@@ -20,13 +20,14 @@ import (
 // away before its SA, so that the guard catches what is sent then. An allow policy
 // of ours over its SAs could not: they go first. So nothing is planned for such a
 // pair but its guard, and what is found of it in the kernel says how it stands,
-// not what the daemon believes.
+// not what the daemon believes. Its word counts where the kernel cannot tell: which SA a
+// dead daemon has left (orphan), that a NIC refused one (refused).
 //
 // What the daemon makes is told from everything else by its reqids, which it is
 // told: they follow from the pair.
 
-// childSA is one of a pair's two child SAs; each is a state in either direction,
-// of which one carries traffic (design.md, Keys).
+// childSA is one of a pair's child SAs; each is a state in either direction. Of the
+// two that there are usually one state each carries traffic.
 type childSA byte
 
 const (
@@ -251,8 +252,8 @@ func (d *Daemon) auths(snap *ovsdb.Snapshot) (map[string]AuthResult, []Problem) 
 	return m, nil
 }
 
-// seconds is how exact the ages are that a kernel and an IKE daemon give.
-const seconds = 2 * time.Second
+// ageSlack is how far the ages may be apart that the kernel and an IKE daemon give.
+const ageSlack = 2 * time.Second
 
 // orphan tells whether an SA that IKE made for a pair is of a daemon that is gone:
 // the one that runs does not know it, and has a younger child in its place.
@@ -266,7 +267,7 @@ func orphan(s *xfrm.SA, st *ike.State, pi *PairIntent) bool {
 		if k.SPIIn == s.SPI || k.SPIOut == s.SPI {
 			return false
 		}
-		replaced = replaced || k.Name == name && time.Unix(s.Stats.Added, 0).Before(k.Installed.Add(-seconds))
+		replaced = replaced || k.Name == name && time.Unix(s.Stats.Added, 0).Before(k.Installed.Add(-ageSlack))
 	}
 	return replaced
 }

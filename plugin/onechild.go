@@ -71,7 +71,7 @@ type Aside struct {
 
 // putAside takes such policies away that nobody wants, or that have no SA: until then
 // they decide, and without an SA they let clear text out. Under them is the pair's own
-// policy, or its guard.
+// policy, or its guard. While a NIC cannot be touched, what serves in it stays.
 func (p *planner) putAside() {
 	for i := range p.ob.Aside {
 		a := &p.ob.Aside[i]

@@ -128,8 +128,8 @@ func (r reqids) learn(ps []xfrm.Policy) reqids {
 }
 
 // sa returns the pair for which libreswan made an SA: the one that has its reqid, or any
-// between its two addresses. It makes SAs before policies, and a pair whose SA is of
-// unknown reqid is not to be given up for a stranger's in between.
+// between its two addresses. It makes SAs before policies: an SA of unknown reqid would
+// otherwise be taken for a stranger's until its policies appear.
 func (r reqids) sa(s *xfrm.SA, snap *ovsdb.Snapshot) (Pair, bool) {
 	if !r.small || s.Reqid == 0 || s.Reqid > smallLast {
 		return Pair{}, false

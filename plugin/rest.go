@@ -28,13 +28,13 @@ func signal(c chan<- struct{}) {
 }
 
 // While more than restAbove pairs are being keyed, a round is followed by a rest that
-// is restTimes as long, and no longer than restMost: a round for every step of every
+// is roundRestTimes as long, and no longer than roundRestMost: a round for every step of every
 // pair would take from the IKE daemon the time that it needs, and show nothing. An
 // alarm ends the rest.
 const (
-	restAbove = 4
-	restTimes = 3
-	restMost  = 10 * time.Second
+	restAbove      = 4
+	roundRestTimes = 3
+	roundRestMost  = 10 * time.Second
 )
 
 // rest lets what happens meanwhile come together in one round.
@@ -42,7 +42,7 @@ func (d *Daemon) rest(ctx context.Context, round time.Duration) {
 	if d.coming() <= restAbove {
 		return
 	}
-	timer := time.NewTimer(min(restTimes*round, restMost))
+	timer := time.NewTimer(min(roundRestTimes*round, roundRestMost))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

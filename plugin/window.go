@@ -36,8 +36,8 @@ func (p *planner) window() bool {
 }
 
 // refused notes the pairs of which the NIC refused an SA of the IKE daemon, or may
-// have: any, when it is stuck. After a hold that was in vain they wait. The caller
-// holds mu.
+// have: any, when it is stuck. After a hold that was in vain none is noted for
+// windowRest, so that flows are not held again. The caller holds mu.
 func (d *Daemon) refused(s *scene) {
 	now, ob, h := d.cfg.Now(), &s.observed, &d.hold
 	ob.Refused = map[Pair]bool{}

@@ -8,9 +8,9 @@ import (
 	"runtime/metrics"
 )
 
-// Rounds make much garbage at once and then nothing for a long time. So the heap may grow
-// by heapRoom before there is a collection, and a large one, of many thousand tunnels, by
-// the least percentage only: memory is scarcer there than time.
+// Rounds make much garbage at once and then nothing for a long time. A small heap may grow
+// by heapRoom between two collections, one of many thousand tunnels by leastGC percent:
+// there memory is scarcer than time.
 const (
 	heapRoom         = 48 << 20
 	leastGC, mostGC  = 40, 400

@@ -86,7 +86,7 @@ each
 while [ "$(cut -d. -f1 /proc/uptime)" -lt $finish ]; do each; done
 
 for n in 1 2; do eventually 20 "hv$n: the old keys are gone" stage_is $n encrypted; done
-[ "$seconds" = 0 ] || blasted 192.168.7.2 $((seconds * 200))
+[ "$seconds" = 0 ] || blasted 192.168.7.2 $((seconds * 20))
 counts_end
 note "the daemon died in $changes changes of keys"
 kill -INT $ping

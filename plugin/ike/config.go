@@ -39,12 +39,12 @@ type Config struct {
 // Options are the operator's choices. Zero values stand for the defaults.
 type Options struct {
 	// RekeyTime is how old an outbound child gets before it is rekeyed, less a
-	// random part of RandTime. Defaults 1 h and 10 min.
+	// random part of RandTime. Defaults 1 h, and a sixth of RekeyTime.
 	RekeyTime, RandTime time.Duration
 	// LifeTime is when the kernel deletes a child that could not be rekeyed. 0,
 	// the default, is never: the NIC would send in clear text what leaves after
 	// the kernel has deleted an outbound SA and before the daemon has deleted its
-	// policy. A peer that is gone is noticed by DPD.
+	// policy. A peer that is gone is noticed by DPD. At least twice RekeyTime.
 	LifeTime time.Duration
 	// IKERekeyTime is how old an IKE SA gets before it is rekeyed. Default 4 h.
 	IKERekeyTime time.Duration
@@ -56,7 +56,8 @@ type Options struct {
 	// NoOffload leaves the SAs to the CPU. For tests.
 	NoOffload bool
 
-	// Parallel is how many Conns may be under way at once. Default 16.
+	// Parallel is how many Conns may set up an IKE SA at once. Default 16, with
+	// libreswan 8.
 	Parallel int
 	// TakeOver is how long the end that does not lead waits. Default 5 s.
 	TakeOver time.Duration
@@ -71,7 +72,8 @@ type Options struct {
 	Attempt time.Duration
 	// Audit is the time between two looks that no event asked for. Default 10 s.
 	Audit time.Duration
-	// Timeout is how long the daemon may take for one answer. Default 5 s.
+	// Timeout is how long the daemon may take for one answer. Default 5 s, with
+	// libreswan 10 s.
 	Timeout time.Duration
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // Conn is one peer: an IKE SA with two children, one for each direction of the
-// overlay's packets. Each child is set up and rekeyed by the end that sends
+// overlay's packets, or with OneChild a single one. Each child is set up and rekeyed by the end that sends
 // through it, because the receiver then has the new inbound SA before the
 // sender uses it, and a rekey loses nothing.
 type Conn struct {

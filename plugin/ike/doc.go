@@ -4,8 +4,8 @@
 //
 // A Runner is told the whole set with Want and makes it so: it loads what is
 // missing, unloads what nobody wants, and has the daemon set up what is down.
-// It is level-based: an event from the daemon only says that it is time to look
-// again. Everything of ours in the daemon has a name that begins with Prefix;
+// It is level-based: an event that an SA came up is taken as a listing of it, and any
+// other only says which Conn is to be listed, or why it failed. Everything of ours in the daemon has a name that begins with Prefix;
 // nothing else is touched.
 //
 // The daemon is strongSwan's charon, spoken to over VICI (strongSwan's

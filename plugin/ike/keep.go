@@ -71,7 +71,7 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 		}
 	}
 	p.single(l, stay, do)
-	p.widen(l, stay, do)
+	p.endNarrow(l, stay, do)
 }
 
 // trim ends the IKE SAs of a pair that are too many. Of two that both ends began
@@ -161,8 +161,9 @@ func (p *peer) single(l look, stay sa, do *plan) {
 	}
 }
 
-// widen ends what a peer made of the only child that sets up one for each direction.
-func (p *peer) widen(l look, stay sa, do *plan) {
+// endNarrow ends an only child that the peer, which has one for each direction, made
+// narrower.
+func (p *peer) endNarrow(l look, stay sa, do *plan) {
 	for _, c := range stay.Children {
 		if c.Name == Both && c.Narrow && c.stays() {
 			p.reason, p.given = problem(CodeTS, "the peer has a child SA for each direction: give ipsec_children the same value at both ends"), l.now

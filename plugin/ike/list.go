@@ -26,7 +26,7 @@ type sa struct {
 
 // childSA is a child SA as list-sas tells it.
 type childSA struct {
-	Name          string // Out, In or charon's
+	Name          string // Out, In, Both or charon's
 	ID            uint32
 	State         string // charon's word, such as INSTALLED
 	SPIIn, SPIOut uint32
@@ -96,7 +96,7 @@ func ago(s string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// with returns s as seen later, when only the children in later were told of.
+// with returns later, which tells of some children only, with the other children of s.
 func (s sa) with(later sa) sa {
 	news := later.Children
 	later.Children = slices.DeleteFunc(slices.Clone(s.Children), func(c childSA) bool {

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -27,7 +28,7 @@ var (
 	espProposalsStock = []string{"aes256gcm16-modp2048-esn-noesn", "aes256gcm16-ecp256-esn-noesn", "aes256gcm16-esn-noesn"}
 )
 
-// childName returns what the daemon calls a Conn's child, which is Out or In.
+// childName returns what the daemon calls a Conn's child, which is Out, In or Both.
 func childName(conn, child string) string { return conn + "-" + child }
 
 // loadConn returns the message of load-conn, the keys being those of
@@ -45,7 +46,7 @@ func loadConn(c Conn, o Options) vici.Message {
 		vici.List("proposals", proposals...),
 		vici.Text("mobike", "no"),
 		vici.Text("encap", "no"),
-		vici.Text("unique", "never"), // decide tells which of two goes, after the other is complete
+		vici.Text("unique", "never"), // trim ends one of two, after the other is complete
 		vici.Text("keyingtries", "1"),
 		vici.Text("dpd_delay", seconds(o.DPDDelay)),
 		vici.Text("reauth_time", "0s"),
@@ -198,7 +199,7 @@ func (c Conn) localID() string {
 	case c.Auth.LocalID != "":
 		return c.Auth.LocalID
 	case !c.Auth.PSK.Empty():
-		return c.addressID(c.Local.String())
+		return c.AddressID(c.Local)
 	}
 	return certID(c.Auth.Cert)
 }
@@ -210,16 +211,16 @@ func (c Conn) remoteID() string {
 	case c.Auth.RemoteID != "":
 		return c.Auth.RemoteID
 	case !c.Auth.PSK.Empty():
-		return c.addressID(c.Remote.String())
+		return c.AddressID(c.Remote)
 	}
 	return certID(c.Auth.RemoteCert)
 }
 
-// addressID returns the identity for an address. A second overlay between the
-// same two addresses needs one of its own, or the daemon takes the two for one.
-func (c Conn) addressID(addr string) string {
+// AddressID returns the IKE identity for one of the Conn's addresses. A second overlay
+// between the same two addresses needs one of its own, or the daemon takes the two for one.
+func (c Conn) AddressID(addr netip.Addr) string {
 	if c.Port == 4789 || c.Stock {
-		return addr
+		return addr.String()
 	}
 	return fmt.Sprintf("udp%d@%s", c.Port, addr)
 }
@@ -257,9 +258,9 @@ func blocks(data []byte) [][]byte {
 	return all
 }
 
-// mark returns a time that differs for another Auth, up to 1020 s. As part of
-// over_time it makes charon take a configuration with another PSK for another
-// one: it does not put a new child into an IKE SA that stems from the old.
+// mark returns a time, up to 1020 s, that differs from one Auth to another. Added to
+// over_time it has charon take a changed Auth for another configuration, and not put
+// new children into the IKE SA of the old one.
 func mark(a Auth) time.Duration {
 	h := sha256.New()
 	for _, part := range [][]byte{a.PSK.Bytes(), []byte(a.LocalID), []byte(a.RemoteID), a.Cert, a.RemoteCert, a.CA, a.Key.Bytes()} {

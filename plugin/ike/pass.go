@@ -8,43 +8,44 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
 // few is how many Conns are looked at one by one; more are listed all at once, since
 // charon goes over all of them for each.
 const few = 4
 
-// atOnce is how many Conns are loaded in one pass.
+// atOnce is how many Conns are loaded in one run.
 const atOnce = 16
 
-// After a list there is none for restTimes as long as it took, and no longer than
-// restMost. charon goes over all its IKE SAs for every list, also of one, asks the kernel
-// about each child, and waits for those that it is at: while many come up lists could take
-// all the time that setting them up needs. An audit, which lists everything, takes at most
-// one part of auditShare.
+// After a list charon is not asked for one for listRestTimes as long as that took, at most
+// listRestMost: it goes over all its IKE SAs for every list, also of one, asks the kernel
+// about each child, and waits for the IKE SAs that it is working at, so lists could take
+// all the time that many need to come up. An audit, which lists everything, takes at most
+// 1/auditShare of the time.
 const (
-	restTimes  = 3
-	restMost   = 5 * time.Second
-	auditShare = 10
+	listRestTimes = 3
+	listRestMost  = 5 * time.Second
+	auditShare    = 10
 )
 
-// pass goes over the Conns. It lives as long as the connection to the daemon.
+// pass brings the daemon to the wanted set, as long as one connection to it lasts: each
+// run goes over the Conns that there is news of.
 type pass struct {
 	r       *Runner
 	d       daemon
 	version version
 
-	keys    map[[32]byte]string // private keys loaded, by hash, with the daemon's id
-	sas     map[string][]sa     // as last listed, and what came up since
-	ready   map[string]bool     // to be stepped
-	stale   map[string]bool     // to be listed, and then stepped
-	wakes   map[string]time.Time
-	starved []string // wait for a slot, in turn
+	keys map[[32]byte]string // private keys loaded, by hash, with the daemon's id
+
+	// What follows is by Conn's name.
+	sas     map[string][]sa      // as last listed, and what came up since; true unless the name is in stale
+	stale   map[string]bool      // to be listed before they are stepped; list and audit empty it
+	ready   map[string]bool      // to be stepped, unless stale; take empties it
+	wakes   map[string]time.Time // when a peer wants to be listed and stepped; each step replaces it
+	starved []string             // peers that wait for a slot, each once
 
 	nextAudit, nextList time.Time // not before
-	heard               time.Time // when something came up
+	lastUp              time.Time // when something came up
 }
 
 func newPass(r *Runner, d daemon, v version) *pass {
@@ -78,10 +79,11 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	return p.next(), nil
 }
 
-// wake has those Conns listed whose time has come. While others come up charon is at
-// work, and the attempts that are under way wait their turn: those are left to their end.
+// wake has those Conns listed whose time has come. One whose attempt is within its time is
+// left alone until charon has been quiet for young: while others come up it is at work, and
+// the attempt waits for its turn there.
 func (p *pass) wake(now time.Time) {
-	quiet := p.heard.Add(young)
+	quiet := p.lastUp.Add(young)
 	for name, at := range p.wakes {
 		q := p.r.peers[name]
 		switch {
@@ -94,9 +96,8 @@ func (p *pass) wake(now time.Time) {
 	}
 }
 
-// take takes what may be stepped in this pass. All but a few of the Conns that are not
-// loaded are left to the next passes, which follow at once: until all were loaded nobody
-// would hear that those that came first are up, and give their slots to others.
+// take takes what may be stepped in this run: of Conns that are not loaded atOnce at most,
+// since no event is heeded before a run is over. The next one follows at once.
 func (p *pass) take() []string {
 	var names []string
 	loading := 0
@@ -159,7 +160,7 @@ func (p *pass) hear(t tidings, now time.Time) {
 		}
 	}
 	if len(t.seen) > 0 {
-		p.heard = now
+		p.lastUp = now
 	}
 	for _, s := range t.seen {
 		known := p.sas[s.Conn]
@@ -173,124 +174,6 @@ func (p *pass) hear(t tidings, now time.Time) {
 		}
 		p.ready[s.Conn] = true
 	}
-}
-
-// audit looks at everything: it unloads what nobody wants, and finds what
-// somebody else has unloaded.
-func (p *pass) audit(ctx context.Context) error {
-	began := p.r.cfg.Now()
-	conns, err := p.d.ours(ctx, "get-conns", "conns")
-	if err != nil {
-		return err
-	}
-	secrets, err := p.d.ours(ctx, "get-shared", "keys")
-	if err != nil {
-		return err
-	}
-	if err := p.auditKeys(ctx); err != nil {
-		return err
-	}
-	for name, q := range p.r.peers {
-		lacks := !conns[name] || !q.conn.Auth.PSK.Empty() && !secrets[name] || !p.hasKey(q.conn.Auth.Key)
-		q.loaded = q.loaded && !lacks
-	}
-	if err := p.unload(ctx, "unload-conn", conns, named); err != nil {
-		return err
-	}
-	if err := p.unload(ctx, "unload-shared", secrets, byID); err != nil {
-		return err
-	}
-	if err := p.unloadKeys(ctx); err != nil {
-		return err
-	}
-	p.sas, err = p.d.list(ctx, "")
-	if err != nil {
-		return err
-	}
-	clear(p.stale)
-	for name := range p.r.peers {
-		p.ready[name] = true
-	}
-	if err := p.endUnwanted(ctx); err != nil {
-		return err
-	}
-	took := p.listed(began)
-	p.nextAudit = began.Add(max(p.r.cfg.Options.Audit, auditShare*took))
-	return nil
-}
-
-// listed notes that there was a list, and returns how long it took.
-func (p *pass) listed(began time.Time) time.Duration {
-	now := p.r.cfg.Now()
-	took := now.Sub(began)
-	p.nextList = now.Add(min(restTimes*took, restMost))
-	return took
-}
-
-// auditKeys forgets the private keys that the daemon has no more. One without get-keys
-// (before 5.5.2) is believed to keep them.
-func (p *pass) auditKeys(ctx context.Context) error {
-	m, err := p.d.call(ctx, "get-keys", nil)
-	if isRefusal(err) {
-		return nil
-	}
-	has := m.Items("keys")
-	maps.DeleteFunc(p.keys, func(_ [32]byte, id string) bool { return !slices.Contains(has, id) })
-	return err
-}
-
-// hasKey tells whether this connection loaded a private key; the zero one needs none.
-func (p *pass) hasKey(key Secret) bool {
-	return key.Empty() || p.keys[sha256.Sum256(key.Bytes())] != ""
-}
-
-func (p *pass) unload(ctx context.Context, command string, loaded map[string]bool, message func(string) vici.Message) error {
-	for _, name := range slices.Sorted(maps.Keys(loaded)) {
-		q := p.r.peers[name]
-		if q != nil && (command != "unload-shared" || !q.conn.Auth.PSK.Empty()) {
-			continue
-		}
-		p.r.cfg.Log.Info("unload from the IKE daemon", "conn", name, "command", command)
-		if err := p.d.may(ctx, command, message(name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unloadKeys unloads the private keys that this connection loaded and nobody
-// wants any more.
-func (p *pass) unloadKeys(ctx context.Context) error {
-	used := map[[32]byte]bool{}
-	for _, q := range p.r.peers {
-		used[sha256.Sum256(q.conn.Auth.Key.Bytes())] = true
-	}
-	for sum, id := range p.keys {
-		if used[sum] {
-			continue
-		}
-		if err := p.d.may(ctx, "unload-key", byID(id)); err != nil {
-			return err
-		}
-		delete(p.keys, sum)
-	}
-	return nil
-}
-
-// endUnwanted ends the IKE SAs of Conns that nobody wants.
-func (p *pass) endUnwanted(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(p.sas)) {
-		if p.r.peers[name] != nil {
-			continue
-		}
-		for _, s := range p.sas[name] {
-			p.r.cfg.Log.Info("end an IKE SA", "conn", name, "why", "nobody wants it")
-			if err := p.d.may(ctx, "terminate", terminateIKE(s.ID)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // list looks up the IKE SAs of the Conns that are to be listed.
@@ -319,6 +202,14 @@ func (p *pass) list(ctx context.Context) error {
 	clear(p.stale)
 	p.listed(began)
 	return nil
+}
+
+// listed notes that there was a list, and returns how long it took.
+func (p *pass) listed(began time.Time) time.Duration {
+	now := p.r.cfg.Now()
+	took := now.Sub(began)
+	p.nextList = now.Add(min(listRestTimes*took, listRestMost))
+	return took
 }
 
 // steps steps the named Conns. One that needs loading is stepped once more

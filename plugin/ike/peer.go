@@ -10,12 +10,12 @@ import (
 // young is how long charon may take to show what it was just told to do.
 const young = time.Second
 
-// peer is what is remembered of a wanted Conn. Its methods are pure: they see
-// the daemon through a look and act through a plan.
+// peer is what is remembered of a wanted Conn. Its methods do no I/O: they see
+// the daemon through a look, act through a plan, and change nothing but the peer.
 type peer struct {
 	conn   Conn
 	known  *Conn // what was last loaded
-	loaded bool  // over this connection to the daemon
+	loaded bool  // the daemon has it, as far as is known: an audit looks
 
 	mark, knownMark time.Duration // of conn's and known's Auth
 
@@ -30,7 +30,7 @@ type peer struct {
 	failures int                      // in a row
 	wasUp    bool
 
-	renew, rekey bool // new SAs are asked for, see Runner
+	renew, rekey bool // new SAs are asked for, see Desk
 	eager        bool // do not wait for the end that leads
 
 	reason *Problem // the last that the daemon gave
@@ -137,8 +137,8 @@ func (p *peer) step(l look) plan {
 	return do
 }
 
-// load has the Conn loaded. IKE SAs that were made under another Auth go once
-// there is one of the new; those for other traffic go at once.
+// load has the Conn loaded. IKE SAs for other traffic go at once; those that were made
+// under another Auth are left to keep.
 func (p *peer) load(l look, do *plan) {
 	if l.now.Before(p.next) && p.failures > 0 && p.reason != nil && p.reason.Code == CodeRefused {
 		do.at(p.next)

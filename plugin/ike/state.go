@@ -13,7 +13,7 @@ const (
 	Loading    = "loading"    // the daemon does not have it yet
 	Waiting    = "waiting"    // for the peer, which leads, or for the next attempt
 	Connecting = "connecting" // the daemon is at it
-	Up         = "up"         // both children are installed, as the daemon says
+	Up         = "up"         // its children are installed, as the daemon says
 	Failed     = "failed"     // the last attempt failed; there will be another
 )
 
@@ -35,7 +35,7 @@ type ConnState struct {
 
 // Child is a child SA that the daemon says is installed: one ESP SA each way.
 type Child struct {
-	Name          string // Out or In
+	Name          string // Out, In or Both
 	SPIIn, SPIOut uint32
 	Installed     time.Time     // to the second
 	RekeyIn       time.Duration // 0 when the peer rekeys it

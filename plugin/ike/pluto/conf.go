@@ -91,13 +91,7 @@ func lifetimes(rekey, random time.Duration) (life, margin time.Duration, fuzz in
 
 // id returns the identity of one end as package ike has it.
 func id(c ike.Conn, addr netip.Addr, own string) string {
-	switch {
-	case own != "":
-		return own
-	case c.Port == 4789 || c.Stock:
-		return addr.String()
-	}
-	return fmt.Sprintf("udp%d@%s", c.Port, addr)
+	return cmp.Or(own, c.AddressID(addr))
 }
 
 // secrets returns the file of all secrets, for ipsec.secrets to include. They are in

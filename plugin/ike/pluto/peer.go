@@ -9,7 +9,7 @@ import (
 	"ovs-ipsec-offload/plugin/ike"
 )
 
-// peer is what is remembered of a wanted Conn. Its methods are pure: step sees pluto
+// peer is what is remembered of a wanted Conn. Its methods do no I/O: step sees pluto
 // through a look and returns what to do.
 type peer struct {
 	conn   ike.Conn
@@ -140,7 +140,8 @@ func (p *peer) connect(l look) (do []action) {
 	return do
 }
 
-// due tells whether this end is to set up a child SA now.
+// due tells whether this end is to set up a child SA now, and notes since when it is
+// missing.
 func (p *peer) due(l look, child string, established bool) bool {
 	start := p.next
 	if !established {

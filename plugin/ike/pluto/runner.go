@@ -16,10 +16,10 @@ import (
 	"ovs-ipsec-offload/plugin/ike"
 )
 
-// Hands carries out what the Runner decides. Every method returns when its context
-// ends, whatever the command does.
+// Hands carries out what the Runner decides. Methods with a context return when it ends,
+// whatever the command does.
 type Hands interface {
-	// PID returns the process that answers on pluto's socket; an error when none does.
+	// PID returns pluto's process; an error when none runs.
 	PID(ctx context.Context) (int, error)
 	// Whack runs whack and returns what it prints.
 	Whack(ctx context.Context, args ...string) (string, error)
@@ -40,8 +40,8 @@ type Config struct {
 	Changed func() // called when State gives something new; must not block
 	Options ike.Options
 	Now     func() time.Time
-	// Poll is the time between two looks while something is under way, Idle while
-	// nothing is. Defaults 1 and 2 s.
+	// Poll is the time between two looks while any Conn is not Up, Idle while all are.
+	// Defaults 1 and 2 s.
 	Poll, Idle time.Duration
 	// Updown is the command that pluto runs when a child SA comes or goes. Its own
 	// would add routes and rules, of which transport mode needs none.
@@ -81,7 +81,6 @@ type Runner struct {
 	untold  bool             // pluto may not have read the secrets as they are
 	name    string           // such as "libreswan 5.2"
 	under   int              // attempts under way
-
 }
 
 type attempt struct {
@@ -134,9 +133,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// pass looks at pluto once and does what there is to do. It tells whether something is
-// under way.
-func (r *Runner) pass(ctx context.Context) (busy bool) {
+// pass looks at pluto once and does what there is to do. It tells whether any Conn is not
+// as it is to be.
+func (r *Runner) pass(ctx context.Context) (unsettled bool) {
 	sas, why := r.see(ctx)
 	if why == nil {
 		r.take()
@@ -145,7 +144,7 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 		}
 	}
 	if why == nil {
-		busy, why = r.steps(ctx, sas)
+		unsettled, why = r.steps(ctx, sas)
 	}
 	if ctx.Err() != nil {
 		return false
@@ -154,7 +153,7 @@ func (r *Runner) pass(ctx context.Context) (busy bool) {
 		r.lose()
 	}
 	r.publish(why)
-	return busy
+	return unsettled
 }
 
 // take takes over what others asked for.
@@ -199,7 +198,7 @@ func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
 }
 
 // steps has every Conn do its next step.
-func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (busy bool, why *ike.Problem) {
+func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (unsettled bool, why *ike.Problem) {
 	for _, name := range slices.Sorted(maps.Keys(r.peers)) {
 		p := r.peers[name]
 		_, wanted := r.Wanted()[name]
@@ -216,9 +215,9 @@ func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (busy bool, wh
 		if !wanted {
 			delete(r.peers, name)
 		}
-		busy = busy || len(do) > 0 || p.state.Phase != ike.Up
+		unsettled = unsettled || len(do) > 0 || p.state.Phase != ike.Up
 	}
-	return busy, nil
+	return unsettled, nil
 }
 
 // act does one thing. Its error is that pluto does not answer.
@@ -290,7 +289,6 @@ func (r *Runner) initiate(ctx context.Context, conn, half string) {
 func (r *Runner) lose() {
 	r.pid, r.name = 0, ""
 	for _, p := range r.peers {
-		p.busy = false
 		if p.state.Phase != ike.Loading {
 			p.state = ike.ConnState{Phase: ike.Loading, Since: r.cfg.Now()}
 		}

@@ -61,7 +61,7 @@ func (p Packet) encode() ([]byte, error) {
 	}
 	full, err := p.Message.AppendTo(b)
 	if err != nil {
-		return b, err
+		return b[:cap(b)], err // with what was appended of it
 	}
 	if len(full)-4 > MaxPacket {
 		return full, fmt.Errorf("encode packet: %d bytes, at most %d are possible", len(full)-4, MaxPacket)
