@@ -61,6 +61,9 @@ const (
 
 // gather lets what happens at once come together in one round.
 func (d *Daemon) gather(ctx context.Context, round time.Duration) {
+	if d.alarm.Load() {
+		round = 0 // a rest that it ended took the haste
+	}
 	timer := time.NewTimer(min(round/gatherPart, gatherMost))
 	defer timer.Stop()
 	select {

@@ -91,3 +91,20 @@ func TestGather(t *testing.T) {
 		})
 	}
 }
+
+// An alarm that ends a rest is not held up afterwards.
+func TestAlarmInRestIsNotGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := plugin.New(plugin.Config{IKE: phases{ike.Connecting, ike.Connecting, ike.Connecting, ike.Connecting, ike.Connecting}, Now: time.Now})
+		began := time.Now()
+		time.AfterFunc(20*time.Millisecond, d.Alarm)
+		d.Rest(t.Context(), time.Second)
+		if !d.Asked() {
+			t.Fatal("no round is asked for")
+		}
+		d.Gather(t.Context(), time.Second)
+		if got := time.Since(began); got != 20*time.Millisecond {
+			t.Errorf("the round begins %v after the alarm", got-20*time.Millisecond)
+		}
+	})
+}

@@ -57,9 +57,7 @@ func newPass(r *Runner, d daemon, v version) *pass {
 // again. Its error is one of the connection.
 func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	now := p.r.cfg.Now()
-	if p.adopt(now) {
-		p.r.publish(p.version.String(), nil) // a pass with much to load takes its time
-	}
+	more := p.adopt(now)
 	p.hear(t, now)
 	p.wake(now)
 	var err error
@@ -71,6 +69,9 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	}
 	if err != nil {
 		return time.Time{}, err
+	}
+	if more { // not before: a daemon that is stuck answers no list
+		p.r.publish(p.version.String(), nil)
 	}
 	if err := p.steps(ctx, p.take()); err != nil {
 		return time.Time{}, err
@@ -135,6 +136,9 @@ func (p *pass) adopt(now time.Time) (more bool) {
 		case q == nil:
 			p.r.peers[name] = newPeer(c, now, p.r.cfg.Options, p.r.cfg.Jitter())
 			p.ready[name], more = true, true
+			if len(p.sas[name]) > 0 {
+				p.stale[name] = true // known from when it was wanted before
+			}
 		case !q.conn.Equal(c):
 			q.want(c)
 			p.stale[name] = true
@@ -172,7 +176,20 @@ func (p *pass) hear(t tidings, now time.Time) {
 		default:
 			p.stale[s.Conn] = true
 		}
-		p.ready[s.Conn] = true
+		if len(s.Children) > 0 {
+			p.ready[s.Conn] = true
+		} else if q := p.r.peers[s.Conn]; q != nil && q.underWay() {
+			p.wakeBy(s.Conn, now.Add(young)) // its child comes, or fails without a word
+		} else {
+			p.ready[s.Conn] = true
+		}
+	}
+}
+
+// wakeBy has a Conn listed and stepped at a time, if not earlier.
+func (p *pass) wakeBy(name string, at time.Time) {
+	if was, is := p.wakes[name]; !is || at.Before(was) {
+		p.wakes[name] = at
 	}
 }
 

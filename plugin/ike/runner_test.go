@@ -387,6 +387,58 @@ func TestASecondIKESAIsListed(t *testing.T) {
 	})
 }
 
+// What is known of a Conn from when it was wanted before is gone by then.
+func TestRemovedAndAddedAgain(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.Peers()
+		g.phase(g.after(time.Millisecond), "oio-1", Up, "")
+		g.runner.Want(nil)
+		g.after(100 * time.Millisecond)
+		g.Commands()
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(3 * time.Second)
+		g.told("load-shared oio-1", "load-conn oio-1", "initiate oio-1-out")
+	})
+}
+
+// A Conn that is added while the daemon is stuck does not make it well.
+func TestAddedWhileTheDaemonIsStuck(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Second)
+		g.Peers()
+		g.after(time.Second)
+		g.Do(func() { g.Mute = map[string]bool{"list-sas": true} })
+		g.after(time.Minute)
+		g.runner.Want([]Conn{peerConn(1), peerConn(2)})
+		for range 200 {
+			if s := g.after(100 * time.Millisecond); s.Problem == nil {
+				t.Fatal("nothing is said of a daemon that is stuck all the time")
+			}
+		}
+	})
+}
+
+// charon tells of an IKE SA before it is at its child, which may fail without a known word.
+func TestChildFailsSilentlyAfterTheIKESA(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(2 * time.Second)
+		g.Commands()
+		g.Do(func() {
+			s := g.sas[0]
+			s.State = "ESTABLISHED"
+			g.raise("ike-updown", append(vici.Message{vici.Text("up", "yes")}, showSA(*s)...))
+			s.Tasks = nil
+		})
+		g.after(3 * time.Second)
+		g.told("initiate oio-1-out")
+	})
+}
+
 func TestReasonFromTheLog(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() { g.Hold = true })
