@@ -144,7 +144,7 @@ one_more() {
 	: >/tmp/ones
 	for i in $(seq "$most" $((most + more - 1))); do
 		# shellcheck disable=SC2086
-		scale 1 one "$i" "$per" /var/log/charon.log $options | tee -a /tmp/ones
+		scale 1 one "$i" "$per" /var/log/charon.log "$(cat /tmp/daemon1.pid)" $options | tee -a /tmp/ones
 	done
 	awk -v per="$per" '$4 != per || $5 != 0 { exit 1 }' /tmp/ones || fail "one more tunnel is not just $per SAs more"
 	row "ours: one more" "$most" "median of $more: $(cut -d' ' -f1 /tmp/ones | median) ms to the first packet, exchanges $(cut -d' ' -f2 /tmp/ones | median) ms, $(cut -d' ' -f3 /tmp/ones | median) ms to encrypted; together without the exchanges $(awk '{ print $1 + $3 }' /tmp/ones | median) ms; others' SAs gone: 0"

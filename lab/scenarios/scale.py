@@ -6,7 +6,7 @@
   scale.py add FIRST N OPTION...     in hv1: add N tunnels, print when it was committed
   scale.py whole WANT NIC LIMIT FROM in hv1: wait until WANT outbound SAs are in the NIC and
                                      every pair of the status is encrypted
-  scale.py one I SAS LOG OPTION...   in hv1: add one tunnel, and tell what took how long
+  scale.py one I SAS LOG PID OPTION...  in hv1: add one tunnel, and tell what took how long
   scale.py sent N PER LIMIT FROM     in hv1: the incumbent: traffic to N peers until each has PER SAs
   scale.py sent-one I PER LIMIT OPTION...   likewise one more
   scale.py cpu NAME=PID...           seconds of processor time that they have used, in user
@@ -204,10 +204,24 @@ def stamp(text, now):
     return now - now % 86400 + int(h) * 3600 + int(m) * 60 + float(s)
 
 
-def one(i, per, options, log):
+def idle(pid):
+    """Waits until a process has done nothing for a second: one more tunnel is to find the
+    daemon at rest, and not at what the last one left to do."""
+    used, since = None, time.time()
+    while time.time() < since + 1:
+        with open("/proc/%s/stat" % pid) as f:
+            fields = f.read().rsplit(") ", 1)[1].split()
+        now = int(fields[11]) + int(fields[12])
+        if used is None or now > used + 2:  # the runtime of Go wakes now and then
+            used, since = now, time.time()
+        time.sleep(0.1)
+
+
+def one(i, per, options, log, pid):
     """Prints, in milliseconds: from the commit to charon's first step, the exchanges until
     there is the child through which this end sends, from that to "encrypted" in the
     database; then how many SAs came, and how many of the others went."""
+    idle(pid)
     db = Database()
     db.call("monitor", None, {"Interface": {"columns": ["name", "external_ids"]}})
     before, size = set(sas()), os.path.getsize(log)
@@ -306,7 +320,7 @@ def main(verb, *args):
     elif verb == "whole":
         whole(int(args[0]), args[1], float(args[2]), float(args[3]))
     elif verb == "one":
-        one(int(args[0]), int(args[1]), args[3:], args[2])
+        one(int(args[0]), int(args[1]), args[4:], args[2], args[3])
     elif verb == "sent":
         sent(int(args[0]), int(args[1]), float(args[2]), float(args[3]))
     elif verb == "sent-one":

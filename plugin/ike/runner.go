@@ -14,8 +14,8 @@ import (
 // daemon. To be refused costs next to nothing, and tunnels wait for it.
 const redialMin, redialMax = 100 * time.Millisecond, time.Second
 
-// Runner keeps the IKE daemon at the wanted set. Run does the work; the other
-// methods may be called from any goroutine.
+// Runner keeps the IKE daemon at the wanted set. Run does the work; Want, Renew,
+// Rekey and State may be called from any goroutine. What else the Desk has is for Run.
 type Runner struct {
 	*Desk
 	cfg   Config

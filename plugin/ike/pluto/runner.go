@@ -68,8 +68,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Runner keeps pluto at the wanted set. Run does the work; the other methods may be
-// called from any goroutine.
+// Runner keeps pluto at the wanted set. Run does the work; Want, Renew,
+// Rekey and State may be called from any goroutine. What else the Desk has is for Run.
 type Runner struct {
 	*ike.Desk
 	cfg  Config
