@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# lab: --hypervisors 4 --timeout 900
+# lab: --hypervisors 4 --timeout 1800
 # not in make test: certificates are not done with libreswan, and the others were not tried
 # The cases of Open vSwitch's own tests, with libreswan: see system-cases.sh.
 IKE=libreswan

@@ -120,7 +120,7 @@ end_child() {
 	esac >/tmp/ended 2>&1
 }
 # attempts N ADDRESS: how often the IKE daemon of hypervisor N has begun with that peer.
-attempts() { lab-ike "$1" log | grep -c "initiating IKE.* to $2\$" || true; }
+attempts() { lab-ike "$1" log | grep -cE "initiating IKE.* to $2( |$)" || true; }
 # knows N FILE: the IKE daemon of hypervisor N has the certificate of that file.
 knows() {
 	serial=$(openssl x509 -in "$2" -noout -serial | sed 's/.*=//')

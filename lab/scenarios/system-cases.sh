@@ -40,7 +40,7 @@ comes_late() {
 	lab-hv 1 touch /tmp/mark
 	link 1 2 vx4 4- key=4 psk=swordfish
 	link 1 2 vx6 6- key=6 psk=swordfish
-	for a in 10.0.0.2 fd00::2; do eventually 20 "hv1 asks $a for keys" sh -c "lab-ike 1 log | grep -q 'initiating IKE.* to $a\$'"; done
+	for a in 10.0.0.2 fd00::2; do eventually 20 "hv1 asks $a for keys" sh -c "lab-ike 1 log | grep -qE 'initiating IKE.* to $a( |\$)'"; done
 	was=$(attempts 1 10.0.0.2) from=$(now)
 	for i in 5 6 7; do
 		tunnel 1 far4$i - 10.0.0.$i key=$i psk=swordfish

@@ -242,7 +242,9 @@ func TestDaemonIsBusyForAWhile(t *testing.T) {
 
 func TestOldDaemon(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
+		g.Stop() // the Runner may have met it already
 		g.Do(func() { g.Version = "5.9.8" })
+		g.Start()
 		g.runner.Want([]Conn{peerConn(1)})
 		if s := g.after(10 * time.Second); s.Problem == nil || s.Problem.Code != CodeOld || !strings.Contains(s.Problem.Text, "5.9.10") {
 			g.Errorf("problem %v, want %s", s.Problem, CodeOld)
