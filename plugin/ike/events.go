@@ -51,7 +51,7 @@ func (h *heard) take() tidings {
 // else nothing is believed but which Conn it is about, and why something failed.
 func (h *heard) event(name string, m vici.Message) {
 	conn, why := aboutConn(name, m)
-	if !strings.HasPrefix(conn, Prefix) || name == "log" && why == nil {
+	if !strings.HasPrefix(conn, Prefix) || name == "log" && why == nil && !failed(m.Get("msg")) {
 		return
 	}
 	h.mu.Lock()

@@ -96,10 +96,11 @@ func TestEvents(t *testing.T) {
 	h.event("ike-rekey", vici.Message{vici.Section("other", vici.Text("x", "y"))})
 	h.event("log", vici.Message{vici.Text("ikesa-name", "oio-2"), vici.Text("msg", "sending packet")})
 	h.event("log", vici.Message{vici.Text("ikesa-name", "oio-3"), vici.Text("msg", "no acceptable proposal found")})
+	h.event("log", vici.Message{vici.Text("ikesa-name", "oio-7"), vici.Text("msg", "failed to establish CHILD_SA, keeping IKE_SA")})
 	h.event("alert", vici.Message{vici.Text("type", "install-child-sa-failed"), vici.Section("ike-sa", vici.Section("oio-4"))})
 	h.event("alert", vici.Message{vici.Text("type", "shutdown-signal")})
 	got := h.take()
-	if want := map[string]bool{"oio-3": true, "oio-4": true, "oio-5": true, "oio-6": true}; !cmp.Equal(got.names, want) {
+	if want := map[string]bool{"oio-3": true, "oio-4": true, "oio-5": true, "oio-6": true, "oio-7": true}; !cmp.Equal(got.names, want) {
 		t.Errorf("to look at: %v, want %v", got.names, want)
 	}
 	if want := readSAs(listed); !cmp.Equal(got.seen, want) {

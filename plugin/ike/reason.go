@@ -43,6 +43,12 @@ func readLog(line string) *Problem {
 	return nil
 }
 
+// failed tells whether a line of charon's log says that an attempt is over, for a reason
+// of which there may be no words here.
+func failed(line string) bool {
+	return strings.Contains(line, "failed to establish CHILD_SA") || strings.Contains(line, "notify error")
+}
+
 // alerts are the types of charon's alert event (6.0.3 and later) that say why a
 // Conn fails.
 var alerts = map[string]string{
