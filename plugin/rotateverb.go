@@ -21,6 +21,8 @@ type Rotation struct {
 // turns to it as soon as it can receive, within the next minute, whatever its peer
 // has shown. The ports are not touched: that is the operator's act.
 func (d *Daemon) Rotate(ctx context.Context, port, keys string, now bool) (Rotation, error) {
+	set, refused := d.cfg.Keys.Lookup(keys)
+	used := refused == nil && d.cfg.Ledger.Used(set.OutPrint) // before the kernel is read: a round may install it now
 	s, err := d.look(ctx, d.consents())
 	if err != nil {
 		return Rotation{}, err
@@ -30,11 +32,10 @@ func (d *Daemon) Rotate(ctx context.Context, port, keys string, now bool) (Rotat
 		return Rotation{}, problem("ROTATE_PORT", "rotate keys of %s: no tunnel port of that name asks for IPsec and has a peer; see `ovs-ipsec-offload status`", port)
 	}
 	pi := &s.intent.Pairs[i]
-	set, err := d.cfg.Keys.Lookup(keys)
-	if err != nil {
-		return Rotation{}, err
+	if refused != nil {
+		return Rotation{}, refused
 	}
-	if err := d.usable(s, pi, set); err != nil {
+	if err := usable(s, pi, set, used); err != nil {
 		return Rotation{}, err
 	}
 	if now {
@@ -44,10 +45,10 @@ func (d *Daemon) Rotate(ctx context.Context, port, keys string, now bool) (Rotat
 }
 
 // usable returns why a pair could not use a key set, or nil.
-func (d *Daemon) usable(s *scene, pi *PairIntent, set KeySet) error {
+func usable(s *scene, pi *PairIntent, set KeySet, used bool) error {
 	_, tx := set.ids(pi.Pair)
 	own := slices.ContainsFunc(s.observed.SAs, func(sa xfrm.SA) bool { return sa.ID() == tx && sa.Src == pi.Local && holds(&sa, set.OutPrint) })
-	if !own && d.cfg.Ledger.Used(set.OutPrint) {
+	if !own && used {
 		return problem("KEY_USED", "rotate keys of %s: the outbound key of set %s was installed before, and must not be again: %s", pi.Pair, set.Name, set.Renew)
 	}
 	for i := range s.intent.Pairs {

@@ -57,6 +57,8 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	for i := range s.facts.PFs {
 		_, s.facts.PFs[i].OVSPort = slices.BinarySearch(s.snapshot.Systems, s.facts.PFs[i].Name)
 	}
+	keys := d.lookup(s.snapshot)
+	spent := d.spentBefore(keys)
 	s.read.From = d.cfg.Now()
 	if err := d.kernelState(ctx, s); err != nil {
 		return nil, err
@@ -73,9 +75,9 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 	s.notes = append(problemsIn(s.snapshot.Host.Notes), notes...)
 	s.intent = BuildIntent(Input{
 		Snapshot: s.snapshot, Facts: s.facts, Settings: d.current(), Consent: repair, Parked: d.isParked(),
-		Sources: d.sources(ctx, s.snapshot), Keys: d.lookup(s.snapshot), Auths: auths,
+		Sources: d.sources(ctx, s.snapshot), Keys: keys, Auths: auths,
 		Installed: func(id xfrm.SAID) (*xfrm.SA, bool) { sa, is := sas[id]; return sa, is },
-		Spent:     d.cfg.Ledger.Used, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
+		Spent:     spent, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 		ids: s.observed.ids,
 	})
 	d.keepReqids(&s.intent)
@@ -235,6 +237,22 @@ func (d *Daemon) lookup(snap ovsdb.Snapshot) map[string]KeyResult {
 		m[t.Keys] = r
 	}
 	return m
+}
+
+// spentBefore tells which outbound keys were installed before now, when the kernel has not
+// been read yet: a status is asked for beside a round, which may install one meanwhile, and
+// what was seen of the kernel must not lack what is known to be used.
+func (d *Daemon) spentBefore(keys map[string]KeyResult) func(xfrm.Fingerprint) bool {
+	used := make(map[xfrm.Fingerprint]bool, len(keys))
+	for _, k := range keys {
+		used[k.Set.OutPrint] = k.Problem == nil && d.cfg.Ledger.Used(k.Set.OutPrint)
+	}
+	return func(f xfrm.Fingerprint) bool {
+		if was, known := used[f]; known {
+			return was
+		}
+		return d.cfg.Ledger.Used(f)
+	}
 }
 
 // flows counts the rules in hardware of every PF whose tables do not stand yet:

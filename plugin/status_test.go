@@ -4,6 +4,7 @@ package plugin_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -15,12 +16,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"ovs-ipsec-offload/lab/fakenic"
+	"ovs-ipsec-offload/plugin"
+	"ovs-ipsec-offload/xfrm"
 )
 
 // TestStatusJSON pins what `status --json` prints.
@@ -46,6 +50,46 @@ func TestStatusJSON(t *testing.T) {
 	golden(t, filepath.Join("testdata", "status.json"), append(got, '\n'))
 	if bytes.Contains(got, []byte("null")) {
 		t.Error("null in the JSON: lists are empty, not absent")
+	}
+}
+
+// beside is a kernel that a round changes while a status reads it.
+type beside struct {
+	plugin.Kernel
+	round func()
+}
+
+func (k beside) SAs(ctx context.Context) ([]xfrm.SA, error) {
+	sas, err := k.Kernel.SAs(ctx)
+	k.round()
+	return sas, err
+}
+
+// A status that was asked for while a round installs a key saw the kernel without it, and
+// the ledger with it: that is not a key that was used before.
+func TestStatusBesideARound(t *testing.T) {
+	r := standardRig()
+	r.Keys.Make("ab")
+	set, err := r.Keys.Lookup("ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.Kernel = beside{r.cfg.Kernel, sync.OnceFunc(func() {
+		if err := r.Ledger.Reserve(t.Context(), []plugin.LedgerEntry{{Print: set.OutPrint, Name: "ab"}}); err != nil {
+			t.Error(err)
+		}
+	})}
+	r.restart()
+	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"))
+	st, err := r.d.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := st.Pairs[0].Problem; p != nil && p.Code == "KEY_USED" {
+		t.Error(p)
+	}
+	if st, err = r.d.Status(t.Context()); err != nil || st.Pairs[0].Problem == nil || st.Pairs[0].Problem.Code != "KEY_USED" {
+		t.Errorf("a key that is used without an SA: problem %v, %v", st.Pairs[0].Problem, err)
 	}
 }
 
