@@ -70,6 +70,9 @@ func BenchmarkOneMore(b *testing.B) {
 				oneMore(b, r, name)
 				b.StopTimer()
 				r.OVS.DelPort(name)
+				if err := r.settle(); err != nil {
+					b.Fatal(err)
+				}
 				b.StartTimer()
 			}
 		})
