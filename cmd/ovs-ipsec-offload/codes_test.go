@@ -18,7 +18,7 @@ func TestManualListsEveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code := regexp.MustCompile(`"((?:HOST|LEAK|SAVED|OWNER|REQID|GUARD|GATE|FOREIGN|OPT|CERT|PSK|PAIR|PLAIN|NO|SA|NIC|DB|FLOWS|TABLES|KEY|XFRM)_[A-Z_]+)"`)
+	code := regexp.MustCompile(`"((?:HOST|LEAK|SAVED|OWNER|REQID|GUARD|GATE|FOREIGN|OPT|CERT|PSK|PAIR|PLAIN|NO|SA|NIC|DB|FLOWS|TABLES|KEY|XFRM|IKE|HOLD|PLAN|RETROFIT|ROTATE|STRICT|UNINSTALL)_[A-Z_]+)"`)
 	found := 0
 	for _, dir := range []string{"plugin", "ovsdb", "devlink", "xfrm", "tc", "cmd"} {
 		err := filepath.WalkDir(filepath.Join("../..", dir), func(path string, _ fs.DirEntry, err error) error {

@@ -24,7 +24,7 @@ func rival(place *unixctl.Place) (*plugin.Problem, error) {
 	}
 	return &plugin.Problem{Code: "OWNER_RIVAL", Text: fmt.Sprintf(
 		"ovs-monitor-ipsec runs (process %d holds %s), and both would make states and policies for the same tunnels: "+
-			"`systemctl disable --now openvswitch-ipsec.service`", pid, place.PIDFile())}, nil
+			"`ovs-appctl -t ovs-monitor-ipsec exit --no-cleanup && systemctl disable openvswitch-ipsec.service`, since stopping its unit tears tunnels down into clear text", pid, place.PIDFile())}, nil
 }
 
 // runDir returns Open vSwitch's run directory: where the socket of its database is.
