@@ -94,6 +94,18 @@ func (g rig) told(want ...string) {
 	}
 }
 
+// up brings oio-1 up, forgets what the daemon was told for it, and returns the state.
+func (g rig) up() State {
+	g.Helper()
+	g.runner.Want([]Conn{peerConn(1)})
+	g.after(time.Millisecond)
+	g.Peers()
+	s := g.after(time.Millisecond)
+	g.phase(s, "oio-1", Up, "")
+	g.Commands()
+	return s
+}
+
 // peerConn returns the n-th Conn that this end leads.
 func peerConn(n int) Conn {
 	c := testConn(true)
@@ -159,11 +171,7 @@ func TestWhatNobodyWantsGoes(t *testing.T) {
 
 func TestDaemonIsKilled(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.runner.Want([]Conn{peerConn(1)})
-		g.after(time.Millisecond)
-		g.Peers()
-		g.phase(g.after(time.Millisecond), "oio-1", Up, "")
-		g.Commands()
+		g.up()
 		g.Stop()
 		s := g.after(time.Hour)
 		g.phase(s, "oio-1", Loading, "")
@@ -178,11 +186,7 @@ func TestDaemonIsKilled(t *testing.T) {
 
 func TestSomebodyElseUnloads(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.runner.Want([]Conn{peerConn(1)})
-		g.after(time.Millisecond)
-		g.Peers()
-		g.after(time.Millisecond)
-		g.Commands()
+		g.up()
 		g.Do(func() { delete(g.shared, "oio-1") })
 		g.phase(g.after(20*time.Second), "oio-1", Up, "")
 		g.told("load-shared oio-1", "load-conn oio-1")
@@ -367,11 +371,7 @@ func TestWhatComesUpIsNotListed(t *testing.T) {
 // A peer that was started anew has set up an IKE SA beside the one that this end has still.
 func TestASecondIKESAIsListed(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.runner.Want([]Conn{peerConn(1)})
-		g.after(time.Millisecond)
-		g.Peers()
-		g.after(time.Millisecond)
-		g.Commands()
+		g.up()
 		g.Do(func() {
 			g.lists = 0
 			g.serial++
@@ -392,10 +392,7 @@ func TestASecondIKESAIsListed(t *testing.T) {
 // What is known of a Conn from when it was wanted before is gone by then.
 func TestRemovedAndAddedAgain(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.runner.Want([]Conn{peerConn(1)})
-		g.after(time.Millisecond)
-		g.Peers()
-		g.phase(g.after(time.Millisecond), "oio-1", Up, "")
+		g.up()
 		g.runner.Want(nil)
 		g.after(100 * time.Millisecond)
 		g.Commands()
@@ -476,12 +473,7 @@ func TestNoSecretIsShown(t *testing.T) {
 
 func TestANewRunnerFindsEverythingAsItWas(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.runner.Want([]Conn{peerConn(1)})
-		g.after(time.Millisecond)
-		g.Peers()
-		was := g.after(time.Millisecond)
-		g.phase(was, "oio-1", Up, "")
-		g.Commands()
+		was := g.up()
 
 		second := New(Config{Dial: g.Dial, Jitter: func() float64 { return 0 }})
 		ctx, cancel := context.WithCancel(g.Context())
