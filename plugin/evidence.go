@@ -138,18 +138,23 @@ func holder(rep tc.Report, facts devlink.Facts) string {
 	return fmt.Sprintf("interface %d", dev)
 }
 
-// askStrict finds out whether the NIC is strict where that alone tells flows from
-// a lack of ids: an inbound SA was refused while flows are in hardware and the
-// table stands. An outbound SA needs no id, so one that is of no use to anybody
-// is added, and deleted if the NIC takes it. Versions do not tell: distributions
-// carry the change back.
+// askStrict finds out whether the NIC is strict: an SA was refused while flows are
+// in hardware and the table stands. An outbound SA needs no id, so one that is of no
+// use to anybody is added, and deleted if the NIC takes it. Versions do not tell:
+// distributions carry the change back. That it was not strict once is no answer
+// when it refuses an outbound SA, for which flows are the only reason.
 func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evidence) {
 	dir, isSA := dirOf(op)
-	if isSA && dir == xfrm.In {
-		d.findStrict(ctx, ifindex, ev)
+	if !isSA {
+		return
 	}
+	if dir == xfrm.Out && ev.Strict == StrictNo {
+		ev.Strict = StrictUnknown
+	}
+	d.findStrict(ctx, ifindex, ev)
 }
 
+// findStrict asks the NIC, if it is not known and nothing else could be the cause.
 func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
 	if ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
 		return
