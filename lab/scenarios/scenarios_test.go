@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var failed []string
 	for _, script := range scripts {
 		text, err := os.ReadFile(script)
 		if err != nil {
@@ -30,12 +32,21 @@ func TestScenarios(t *testing.T) {
 		if script == "lib.sh" || strings.Contains(string(text), skipped) {
 			continue
 		}
-		t.Run(strings.TrimSuffix(script, ".sh"), func(t *testing.T) { run(t, script) })
+		t.Run(strings.TrimSuffix(script, ".sh"), func(t *testing.T) {
+			if why := run(t, script); why != "" {
+				failed = append(failed, script+"\n"+why)
+			}
+		})
+	}
+	// An hour of output lies between the reasons and whoever looks for them.
+	for _, why := range failed {
+		t.Log(why)
 	}
 }
 
-// run runs a scenario; its output is shown when it fails, or with -v.
-func run(t *testing.T, script string) {
+// run runs a scenario; its output is shown when it fails, or with -v. It returns the
+// part that says why it failed.
+func run(t *testing.T, script string) (why string) {
 	out, err := play(t, script)
 	if err != nil && bytes.Contains(out, []byte(patched)) {
 		t.Logf("%s\nthe emulator ran an instruction while the kernel patched it: once more", out)
@@ -43,8 +54,21 @@ func run(t *testing.T, script string) {
 	}
 	t.Logf("%s", out)
 	if err != nil {
-		t.Fatalf("%s: %v", script, err)
+		t.Errorf("%s: %v", script, err)
+		return reason(string(out))
 	}
+	return ""
+}
+
+// reason returns the lines of a scenario's output around its failure, or the last ones.
+func reason(out string) string {
+	const before, after = 6, 14
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "FAIL: ") })
+	if at < 0 {
+		at = len(lines) - 1
+	}
+	return strings.Join(lines[max(0, at-before):min(len(lines), at+after)], "\n")
 }
 
 // patched is how a guest's kernel dies when QEMU's TCG, with two processors, runs the
@@ -58,4 +82,13 @@ func play(t *testing.T, script string) ([]byte, error) {
 	// An interrupt lets the lab take its machine down.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	return cmd.CombinedOutput()
+}
+
+func TestReason(t *testing.T) {
+	if got := reason("a\nFAIL: not within 5 s: b\n-- daemon on hv1:\n"); got != "a\nFAIL: not within 5 s: b\n-- daemon on hv1:" {
+		t.Errorf("%q", got)
+	}
+	if got := reason(strings.Repeat("x\n", 50) + "lab: the machine died\n"); !strings.HasSuffix(got, "x\nlab: the machine died") || strings.Count(got, "\n") != 6 {
+		t.Errorf("%q", got)
+	}
 }
