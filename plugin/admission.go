@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"slices"
+	"time"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -140,7 +141,11 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
 		c := d.cardOf(pf)
 		c.limit.saw(n)
-		if most, known := c.limit.room(d.cfg.Now()); known {
+		at := d.cfg.Now()
+		if s.aside {
+			at = time.Time{} // whether one more fits is for a round to try
+		}
+		if most, known := c.limit.room(at); known {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: most, Stand: n}
 		} else if pf.Driver == "mlx5_core" {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: mlx5Inbound, Stand: n, Presumed: true}

@@ -34,7 +34,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 // Status looks at the host now, without changing anything, and returns its
 // status with fresh counters and flow counts.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
-	s, err := d.look(ctx, d.consents())
+	s, err := d.lookAs(ctx, &scene{aside: true}, d.consents())
 	if err != nil {
 		return unseen(d.Last(), d.cfg.Version, d.cfg.Now(), err), nil
 	}

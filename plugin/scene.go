@@ -27,6 +27,7 @@ type scene struct {
 	read     Span  // when states and policies were read
 	ike      ike.State
 	notes    []Problem // on the host
+	aside    bool      // this is not a round: what only a round tries is not tried yet
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -45,7 +46,11 @@ func (w *waiting) Unwrap() error { return w.err }
 // look observes everything and plans, as if the operator had asked for a repair
 // when repair is set.
 func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
-	s := &scene{}
+	return d.lookAs(ctx, &scene{}, repair)
+}
+
+// lookAs is look for a scene that says who looks.
+func (d *Daemon) lookAs(ctx context.Context, s *scene, repair bool) (*scene, error) {
 	s.snapshot, s.state = d.cfg.Database.Current()
 	if !s.state.Known {
 		return nil, &waiting{s.state.Err}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -90,6 +91,30 @@ func TestStatusBesideARound(t *testing.T) {
 	}
 	if st, err = r.d.Status(t.Context()); err != nil || st.Pairs[0].Problem == nil || st.Pairs[0].Problem.Code != "KEY_USED" {
 		t.Errorf("a key that is used without an SA: problem %v, %v", st.Pairs[0].Problem, err)
+	}
+}
+
+// TestStatusWhileRoomIsTried asks for the status when the time has come to try
+// whether a full card takes one more, and no round has: the reason still holds.
+func TestStatusWhileRoomIsTried(t *testing.T) {
+	r := standardRig()
+	r.PF("pf0").Set(func(k *fakenic.Knobs) { k.MaxRXSA = 1 })
+	for i, set := range []string{"ab", "cd"} {
+		r.Keys.Make(set)
+		r.OVS.SetPort(secure("vx"+set, "10.0.0.1", fmt.Sprintf("10.0.0.%d", 2+i), set))
+	}
+	if err := r.settle(); err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{0, time.Hour} {
+		r.Clock.Advance(wait)
+		st, err := r.d.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := st.Pairs[1].Problem; p == nil || p.Code != "NIC_SA_LIMIT" {
+			t.Errorf("after %v: problem %v, want NIC_SA_LIMIT", wait, p)
+		}
 	}
 }
 
