@@ -46,6 +46,7 @@ const (
 	doAdd      verb = "add"      // replaces what pluto has
 	doDelete   verb = "delete"   // with its SAs
 	doInitiate verb = "initiate" // takes long
+	doEnd      verb = "end"      // all that pluto does for it by itself, and its SAs
 	doRekey    verb = "rekey"
 )
 
@@ -131,6 +132,9 @@ func (p *peer) connect(l look) (do []action) {
 		}
 		if p.due(l, child, established) && !p.busy && l.slot {
 			p.busy = true
+			if p.lingers(l) {
+				do = append(do, action{verb: doEnd, half: half})
+			}
 			return append(do, action{verb: doInitiate, half: half})
 		}
 	}
@@ -138,6 +142,16 @@ func (p *peer) connect(l look) (do []action) {
 		p.failures, p.problem, p.eager = 0, nil, false
 	}
 	return do
+}
+
+// lingers tells whether pluto may still be at an attempt that was given up here: it
+// sends again for longer than this program waits, and begins anew by itself
+// (revival.c). When the peer comes, each attempt would leave SAs of its own.
+func (p *peer) lingers(l look) bool {
+	if slices.ContainsFunc(l.sas, func(s *sa) bool { return s.up }) {
+		return false
+	}
+	return p.failures > 0 || len(l.sas) > 0
 }
 
 // due tells whether this end is to set up a child SA now, and notes since when it is

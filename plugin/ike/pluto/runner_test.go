@@ -30,6 +30,7 @@ type fake struct {
 	conns   map[string]string
 	up      map[string]int // halves with a child SA
 	serial  int
+	trying  map[string]int // attempts with a silent peer: pluto goes on when whack is gone
 	kept    map[string]string
 	keptBy  int
 	secrets string
@@ -37,7 +38,7 @@ type fake struct {
 }
 
 func newFake() *fake {
-	return &fake{pid: 1, conns: map[string]string{}, up: map[string]int{}, kept: map[string]string{}}
+	return &fake{pid: 1, conns: map[string]string{}, up: map[string]int{}, kept: map[string]string{}, trying: map[string]int{}}
 }
 
 func (f *fake) PID(context.Context) (int, error) {
@@ -52,6 +53,9 @@ func (f *fake) PID(context.Context) (int, error) {
 func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 	f.mu.Lock()
 	hang := f.hang || f.silent && args[0] == "--initiate"
+	if hang && args[0] == "--initiate" {
+		f.trying[args[len(args)-1]]++
+	}
 	f.mu.Unlock()
 	if hang {
 		<-ctx.Done()
@@ -86,7 +90,11 @@ func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 	case "--rekey-child":
 		f.serial++
 		f.up[half] = f.serial
+	case "--terminate":
+		delete(f.trying, half)
+		delete(f.up, half)
 	case "--delete":
+		delete(f.trying, half)
 		delete(f.conns, half)
 		delete(f.up, half)
 	}
@@ -285,5 +293,38 @@ func TestRunnerFindsWhatIsDeleted(t *testing.T) {
 		})
 		after(time.Minute)
 		expectPhase(t, r, ike.Up)
+	})
+}
+
+// While a peer is silent pluto is at one attempt, not at one for each that was given up
+// here: when the peer comes each would leave SAs.
+func TestRunnerHasOneAttempt(t *testing.T) {
+	f := newFake()
+	f.silent = true
+	play(t, f, func(t *testing.T, r *Runner) {
+		r.Want([]ike.Conn{testConn()})
+		for range 60 {
+			after(time.Second)
+			f.set(func() {
+				if n := f.trying[outHalf]; n > 1 {
+					t.Fatalf("pluto is at %d attempts", n)
+				}
+			})
+		}
+		f.set(func() {
+			if f.trying[outHalf] != 1 {
+				t.Errorf("pluto is at %v", f.trying)
+			}
+			f.silent = false
+			f.up[outHalf], f.serial = 1, 1 // by that attempt
+		})
+		f.did()
+		after(time.Minute)
+		expectPhase(t, r, ike.Up)
+		for _, did := range f.did() {
+			if did == "--terminate --name "+outHalf {
+				t.Error("what the peer answered at last was ended")
+			}
+		}
 	})
 }
