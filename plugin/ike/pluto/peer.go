@@ -132,7 +132,7 @@ func (p *peer) connect(l look) (do []action) {
 		}
 		if p.due(l, child, established) && !p.busy && l.slot {
 			p.busy = true
-			if p.lingers(l) {
+			if p.revives(established) {
 				do = append(do, action{verb: doEnd, half: half})
 			}
 			return append(do, action{verb: doInitiate, half: half})
@@ -144,22 +144,26 @@ func (p *peer) connect(l look) (do []action) {
 	return do
 }
 
-// lingers tells whether pluto may still be at an attempt that was given up here: it
-// sends again for longer than this program waits, and begins anew by itself
-// (revival.c). When the peer comes, each attempt would leave SAs of its own.
-func (p *peer) lingers(l look) bool {
-	if slices.ContainsFunc(l.sas, func(s *sa) bool { return s.up }) {
-		return false
-	}
-	return p.failures > 0 || len(l.sas) > 0
+// An attempt that was given up here is not over: pluto sends again for
+// retransmit-timeout, and then begins anew by itself (revival.c). Beside a second one
+// each would leave SAs of its own when the peer comes. So the first is left to its end,
+// since to cut it may cut what the peer has answered already; what pluto would begin
+// by itself is ended.
+
+// tries tells whether pluto is at an attempt of a half.
+func (l look) tries(child string) bool {
+	return slices.ContainsFunc(l.sas, func(s *sa) bool { return s.tries && s.child == child })
 }
+
+// revives tells whether pluto may begin anew by itself.
+func (p *peer) revives(established bool) bool { return !established && p.failures > 0 }
 
 // due tells whether this end is to set up a child SA now, and notes since when it is
 // missing.
 func (p *peer) due(l look, child string, established bool) bool {
 	start := p.next
 	if !established {
-		if child == ike.In {
+		if child == ike.In || l.tries(child) {
 			return false
 		}
 		if wait := p.down.Add(l.o.TakeOver); !p.conn.Lead && !p.eager && wait.After(start) {

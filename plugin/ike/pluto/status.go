@@ -19,6 +19,7 @@ type sa struct {
 	child         string // ike.Out or ike.In: which half it belongs to
 	ike           bool   // an IKE SA
 	up            bool   // established
+	tries         bool   // an IKE SA that this end is about to set up
 	newest        bool   // the one of its kind that its connection uses
 	spiIn, spiOut uint32
 	installed     time.Time
@@ -30,6 +31,7 @@ type sa struct {
 // ipsec_doi.c and whack_trafficstatus.c.
 var (
 	stateLine   = regexp.MustCompile(`^#(\d+): "([^"]+)"(?:\[\d+\])?[^ ]* ([A-Z0-9_]+) \(`)
+	initiates   = regexp.MustCompile(`_I\d?$`)                                                                    // IKE_SA_INIT_I, IKE_AUTH_I and so on
 	spiLine     = regexp.MustCompile(`^#(\d+): "[^"]+".*? esp[.:]([0-9a-f]{1,8})@\S+ esp[.:]([0-9a-f]{1,8})@\S+`) // a colon with IPv6
 	rekeyTime   = regexp.MustCompile(`; REKEY in (-?\d+)s;`)
 	trafficLine = regexp.MustCompile(`^#(\d+): .*\badd_time=(\d+),`)
@@ -70,6 +72,7 @@ func newState(m []string, line string) *sa {
 	s := &sa{id: number(m[1]), conn: name, child: child}
 	s.ike = !strings.Contains(m[3], "CHILD")
 	s.up = strings.HasPrefix(m[3], "ESTABLISHED_")
+	s.tries = s.ike && initiates.MatchString(m[3])
 	s.newest = strings.Contains(line, "; newest;")
 	if t := rekeyTime.FindStringSubmatch(line); t != nil {
 		s.rekeyIn = time.Duration(number(t[1])) * time.Second
