@@ -34,6 +34,7 @@ type fake struct {
 	kept    map[string]string
 	keptBy  int
 	secrets string
+	cut     bool // an attempt was ended that pluto was at
 	log     []string
 }
 
@@ -99,6 +100,9 @@ func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 		f.serial++
 		f.up[half] = f.serial
 	case "--terminate":
+		for _, t := range f.trying[half] {
+			f.cut = f.cut || time.Since(t) < 30*time.Second
+		}
 		delete(f.trying, half)
 		delete(f.up, half)
 	case "--delete":
@@ -320,6 +324,9 @@ func TestRunnerHasOneAttempt(t *testing.T) {
 			})
 		}
 		f.set(func() {
+			if f.cut {
+				t.Error("an attempt was cut")
+			}
 			f.silent = false
 			clear(f.trying)
 			f.up[outHalf], f.serial = 1, 1 // by that attempt
