@@ -140,10 +140,11 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 	for i := range s.facts.PFs {
 		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
 		c := d.cardOf(pf)
-		c.limit.saw(n)
 		at := d.cfg.Now()
 		if s.aside {
 			at = time.Time{} // whether one more fits is for a round to try
+		} else {
+			c.limit.saw(n)
 		}
 		if most, known := c.limit.room(at); known {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: most, Stand: n}

@@ -42,7 +42,7 @@ func (c *card) known(now time.Time) Strict {
 
 // limit is how many inbound SAs a card has taken and refused. mlx5 in switchdev
 // mode has 2047 ids (ESW_IPSEC_RX_MAPPED_ID_MASK in esw/ipsec_fs.c); nothing
-// tells, so it is learned from the refusal.
+// tells of a card's own end, so that is learned from the refusal.
 type limit struct {
 	most    int       // that ever stood at once
 	refused int       // that stood when one more was refused; 0: none was

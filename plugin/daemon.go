@@ -26,7 +26,8 @@ type Config struct {
 	Flows    Flows
 	Keys     Keys
 	Ledger   Ledger
-	// IKE and Credentials may be nil: ports that ask for IKE are refused then.
+	// IKE may be nil: ports that ask for IKE are refused then. With it Credentials must
+	// not be.
 	IKE IKE
 	// SmallReqids tells that the IKE daemon is libreswan, which takes reqids up to 16383.
 	SmallReqids bool

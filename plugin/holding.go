@@ -59,7 +59,7 @@ func (d *Daemon) recall(s *scene, kept saved.State) {
 		}
 	}
 	ob.Loose = s.state.Connected && ob.Holding != "" && (s.snapshot.Host.Hold == nil || s.snapshot.Host.FlowLimit != "0")
-	if ob.Holding == WhyRetrofit && d.host.count >= retrofitTries {
+	if !s.aside && ob.Holding == WhyRetrofit && d.host.count >= retrofitTries {
 		h.gaveUp = true
 	}
 	ob.GaveUp = h.gaveUp

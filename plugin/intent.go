@@ -105,7 +105,7 @@ type builder struct {
 	auto     map[VTEP]bool   // by guard: auto
 	loose    map[VTEP]bool   // by a tunnel that has no pair
 	keyOwner map[string]Pair
-	// owner tells which pair has a key or an SPI; two key sets may hold the same.
+	// keys and spis tell which pair has a key or an SPI; two key sets may hold the same.
 	keys map[xfrm.Fingerprint]Pair
 	spis map[xfrm.SAID]Pair
 	// reqids tells which pair has a reqid of IKE's.

@@ -21,7 +21,9 @@ func (d *Daemon) memory(s *scene) {
 	d.recall(s, kept)
 	d.refused(s)
 	d.backedOff(s)
-	d.rot.listen(ob.SAs, d.cfg.Now())
+	if !s.aside {
+		d.rot.listen(ob.SAs, d.cfg.Now())
+	}
 	ob.Pushed = d.rot.turns(d.cfg.Now())
 	d.unwantedSAs(s)
 	d.idleBlocks(s)
@@ -64,7 +66,9 @@ func (d *Daemon) unwantedSAs(s *scene) {
 		}
 		seen[sa.ID()], ob.UnwantedFor[sa.ID()] = drains.since(sa, since, now, ob.RetireAfter)
 	}
-	d.unwanted = seen
+	if !s.aside {
+		d.unwanted = seen
+	}
 }
 
 // keptEnds returns the addresses between which SAs stay, wanted or not. Those of

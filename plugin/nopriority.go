@@ -215,7 +215,9 @@ func (d *Daemon) idleBlocks(s *scene) {
 		}
 		seen[placeOf(p)], s.observed.IdleFor[placeOf(p)] = since, now.Sub(since)
 	}
-	d.idle = seen
+	if !s.aside {
+		d.idle = seen
+	}
 }
 
 // adrift returns a NIC without priorities whose tables nothing holds, or 0.

@@ -48,7 +48,7 @@ type Observed struct {
 	// Protected holds PFs whose guards stood earlier in this boot: flows without
 	// tables are then a loss, and not a host that was never protected.
 	Protected map[int]bool
-	// Strict holds PFs that take no SA while a flow is in hardware (Linux 6.18).
+	// Strict holds PFs that take no SA while a flow is in hardware (Linux 6.17.4 and newer).
 	Strict map[int]bool
 	// Resting tells that flows were held for SAs a moment ago, and that the next
 	// ones have to wait.

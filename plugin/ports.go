@@ -111,7 +111,7 @@ type Keys interface {
 }
 
 // IKE keeps the connections of an IKE daemon equal to what is wanted; *ike.Runner
-// is one.
+// and *pluto.Runner do.
 type IKE interface {
 	// Want says which connections there are to be, and returns at once. Before the
 	// first call nothing is touched.
@@ -119,8 +119,8 @@ type IKE interface {
 	// Renew makes new SAs for a connection, whatever the daemon believes: what it
 	// had is gone from the kernel. It returns at once.
 	Renew(name string)
-	// Rekey replaces the SAs of a connection by new ones, without a gap. It returns at
-	// once.
+	// Rekey replaces the outbound child SA of a connection by a new one, without a gap.
+	// It returns at once.
 	Rekey(name string)
 	// State returns what is known of the daemon and its connections.
 	State() ike.State

@@ -34,7 +34,7 @@ func (d *Daemon) publish(ctx context.Context, s *scene) {
 // Status looks at the host now, without changing anything, and returns its
 // status with fresh counters and flow counts.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
-	s, err := d.lookAs(ctx, &scene{aside: true}, d.consents())
+	s, err := d.peek(ctx, d.consents())
 	if err != nil {
 		return unseen(d.Last(), d.cfg.Version, d.cfg.Now(), err), nil
 	}
@@ -55,7 +55,7 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 // Preview returns the plan that a round would apply now, or that a repair would,
 // in iproute2's words, and the verdict of the invariants. It changes nothing.
 func (d *Daemon) Preview(ctx context.Context, repair bool) (steps []string, problems []Problem, verdict error, err error) {
-	s, err := d.look(ctx, repair || d.consents())
+	s, err := d.peek(ctx, repair || d.consents())
 	if err != nil {
 		return nil, nil, nil, err
 	}

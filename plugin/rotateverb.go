@@ -23,7 +23,7 @@ type Rotation struct {
 func (d *Daemon) Rotate(ctx context.Context, port, keys string, now bool) (Rotation, error) {
 	set, refused := d.cfg.Keys.Lookup(keys)
 	used := refused == nil && d.cfg.Ledger.Used(set.OutPrint) // before the kernel is read: a round may install it now
-	s, err := d.look(ctx, d.consents())
+	s, err := d.peek(ctx, d.consents())
 	if err != nil {
 		return Rotation{}, err
 	}

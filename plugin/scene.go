@@ -27,7 +27,7 @@ type scene struct {
 	read     Span  // when states and policies were read
 	ike      ike.State
 	notes    []Problem // on the host
-	aside    bool      // this is not a round: what only a round tries is not tried yet
+	aside    bool      // no round looks: nothing is remembered, and what only a round tries is not tried yet
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -46,11 +46,17 @@ func (w *waiting) Unwrap() error { return w.err }
 // look observes everything and plans, as if the operator had asked for a repair
 // when repair is set.
 func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
-	return d.lookAs(ctx, &scene{}, repair)
+	return d.see(ctx, &scene{}, repair)
 }
 
-// lookAs is look for a scene that says who looks.
-func (d *Daemon) lookAs(ctx context.Context, s *scene, repair bool) (*scene, error) {
+// peek is look beside the rounds, for somebody who asks: what the rounds remember
+// stays theirs, since this look may be older than that of the round that goes on.
+func (d *Daemon) peek(ctx context.Context, repair bool) (*scene, error) {
+	return d.see(ctx, &scene{aside: true}, repair)
+}
+
+// see is look for a scene that says who looks.
+func (d *Daemon) see(ctx context.Context, s *scene, repair bool) (*scene, error) {
 	s.snapshot, s.state = d.cfg.Database.Current()
 	if !s.state.Known {
 		return nil, &waiting{s.state.Err}
@@ -85,7 +91,9 @@ func (d *Daemon) lookAs(ctx context.Context, s *scene, repair bool) (*scene, err
 		Spent:     spent, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 		ids: s.observed.ids,
 	})
-	d.keepReqids(&s.intent)
+	if !s.aside {
+		d.keepReqids(&s.intent)
+	}
 	if d.cfg.Rivals != nil {
 		s.intent.Problems = append(s.intent.Problems, d.cfg.Rivals()...)
 	}
@@ -260,8 +268,8 @@ func (d *Daemon) spentBefore(keys map[string]KeyResult) func(xfrm.Fingerprint) b
 	}
 }
 
-// flows counts the rules in hardware of every PF whose tables do not stand yet:
-// elsewhere the answer has no bearing on the plan.
+// flows counts the rules in hardware of every PF whose tables do not stand, and where
+// flows are held, parked or in the way: elsewhere the answer has no bearing on the plan.
 func (d *Daemon) flows(ctx context.Context, s *scene) error {
 	s.observed.Flows, s.observed.OnPF = map[int]int{}, map[int]int{}
 	for i := range s.facts.PFs {

@@ -120,7 +120,7 @@ type PairStatus struct {
 type IKEStatus struct {
 	Daemon string    `json:"daemon,omitempty"` // name and version; "" when it does not answer
 	Auth   string    `json:"auth"`             // "psk", "self-signed" or "ca"
-	Phase  string    `json:"phase"`            // "connecting", "up", ...
+	Phase  string    `json:"phase"`            // ike.Loading to ike.Failed
 	Since  time.Time `json:"since,omitzero"`   // of the phase
 }
 

@@ -118,6 +118,29 @@ func TestStatusWhileRoomIsTried(t *testing.T) {
 	}
 }
 
+// TestStatusRemembersNothing asks for the status when an SA stands that nobody wants.
+// For how long it is unwanted is for rounds to say: the first one has just seen it.
+func TestStatusRemembersNothing(t *testing.T) {
+	r := standardRig()
+	r.Keys.Make("ab")
+	r.OVS.SetPort(secure("vx0", "10.0.0.1", "10.0.0.2", "ab"))
+	if err := r.settle(); err != nil {
+		t.Fatal(err)
+	}
+	r.OVS.DelPort("vx0")
+	r.restart()
+	if _, err := r.d.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Clock.Advance(24 * time.Hour)
+	if err := r.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if sas, err := r.SAs(t.Context()); err != nil || len(sas) != 2 {
+		t.Errorf("%d SAs stand, want both until they were unwanted for a while: %v", len(sas), err)
+	}
+}
+
 // golden compares with a file, or writes it with -update.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()

@@ -55,7 +55,7 @@ func (d *Daemon) refused(s *scene) {
 			ob.Refused[pi.Pair] = true
 		}
 	}
-	if ob.Holding == WhyStrict && len(ob.Refused) > 0 && ob.HeldFor >= windowMost {
+	if !s.aside && ob.Holding == WhyStrict && len(ob.Refused) > 0 && ob.HeldFor >= windowMost {
 		h.vain = now
 	}
 	if ob.Holding == "" && now.Before(h.vain.Add(windowRest)) {
@@ -66,22 +66,23 @@ func (d *Daemon) refused(s *scene) {
 // askForIKE finds out why a NIC refuses SAs of the IKE daemon, whose answers are not
 // ours to see: because it is strict, or because it has no room. It tells whether one has
 // shown either.
-func (d *Daemon) askForIKE(ctx context.Context, s *scene) bool {
+func (d *Daemon) askForIKE(ctx context.Context, s *scene) (shown bool) {
+	asked := map[int]bool{}
 	for i := range s.intent.Pairs {
 		pi := &s.intent.Pairs[i]
-		if !s.observed.Refused[pi.Pair] || s.observed.Strict[pi.PF] {
+		if !s.observed.Refused[pi.Pair] || s.observed.Strict[pi.PF] || asked[pi.PF] {
 			continue
 		}
+		asked[pi.PF] = true
 		ev, err := d.evidence(ctx, pi.PF)
 		if err != nil {
 			d.tell("evidence", err.Error())
-			return false
+			continue
 		}
 		d.findStrict(ctx, pi.PF, &ev)
-		// one in a round: the next asks for the others
-		return ev.Strict == StrictYes || stuck(&s.ike) && d.findFull(ctx, pi.PF, &ev)
+		shown = shown || ev.Strict == StrictYes || stuck(&s.ike) && d.findFull(ctx, pi.PF, &ev)
 	}
-	return false
+	return shown
 }
 
 // stuck tells whether the IKE daemon took a command and answers nobody since.

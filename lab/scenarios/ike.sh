@@ -90,7 +90,7 @@ conns() {
 			awk -v want="${2:-}" '/^[^ ].*: IKEv/ { sub(":.*", ""); name = $0 } /^  remote:/ && (want == "" || $2 == want) { print name }'
 		;;
 	libreswan)
-		lab-hv "$1" ipsec status | grep -F "...${2:-}${2:+<}" | grep -F '; eroute' | sed -n 's/.*"\([^"]*\)".*/\1/p' | sed 's/\[[0-9]*\]$//' | sort -u
+		lab-hv "$1" /usr/libexec/ipsec/whack --status | sed -n "s/^\"\(oio-[^\"]*\)\": .*\.\.\.${2:-[^=]*}===.*/\1/p" | sort -u
 		;;
 	esac
 }
@@ -104,19 +104,22 @@ forget() {
 		lab-hv "$1" swanctl --load-all --clear --noprompt >/tmp/forgotten 2>&1
 		[ "$(lab-ike "$1" log | grep -c 'removed vici connection')" -gt "$was" ]
 		;;
-	libreswan) for c in $(conns "$1"); do lab-hv "$1" ipsec whack --name "$c" --delete >/tmp/forgotten 2>&1; done ;;
+	libreswan) for c in $(conns "$1"); do lab-hv "$1" /usr/libexec/ipsec/whack --name "$c" --delete >/tmp/forgotten 2>&1; done ;;
 	esac
 }
 end_ike() {
 	case $IKE in
 	strongswan) lab-hv "$1" swanctl --terminate --ike "$(conns "$1" "$2")" ;;
-	libreswan) for c in $(conns "$1" "$2"); do lab-hv "$1" ipsec whack --name "$c" --terminate; done ;;
+	libreswan)
+		[ -n "$(conns "$1" "$2")" ] || return 1
+		for c in $(conns "$1" "$2"); do lab-hv "$1" /usr/libexec/ipsec/whack --name "$c" --terminate; done
+		;;
 	esac >/tmp/ended 2>&1
 }
 end_child() {
 	case $IKE in
 	strongswan) lab-hv "$1" swanctl --terminate --child "$(conns "$1" "$2")-out" ;;
-	libreswan) lab-hv "$1" ipsec whack --name "$(conns "$1" "$2" | head -n 1)" --terminate ;;
+	libreswan) lab-hv "$1" /usr/libexec/ipsec/whack --name "$(conns "$1" "$2" | head -n 1)" --terminate ;;
 	esac >/tmp/ended 2>&1
 }
 # attempts N ADDRESS: how often the IKE daemon of hypervisor N has begun with that peer.

@@ -283,11 +283,21 @@ mesh() {
 	note "whole within $(($(now) - from)) s"
 	eventually 20 "hv$5 has connections with everybody" knows_all "$5"
 }
+# halves N: how many SAs hypervisor N has, of those with one selector only one: pluto
+# begins anew by itself when a peer ends an IKE SA, beside what our daemon asks of it,
+# and may then have two of one kind until the next rekey.
+halves() {
+	case $IKE in
+	strongswan) sas "$1" ;;
+	libreswan) lab-hv "$1" ip xfrm state | awk '$1 == "sel" { $1 = ""; print }' | sort -u ;;
+	esac | wc -l
+}
+four_each() { [ "$(halves "$1")" = $((4 * (LAB_HYPERVISORS - 1))) ]; }
 # meshed: every pair is encrypted by 4 SAs and carries traffic.
 meshed() {
 	for a in $all; do
 		for b in $all; do [ "$a" = "$b" ] || eventually 60 "hv$a: mesh$b encrypted" state_is "$a" "mesh$b" encrypted; done
-		eventually 30 "hv$a: 4 SAs for each peer" test_sas "$a" $((4 * (LAB_HYPERVISORS - 1)))
+		eventually 30 "hv$a: 4 SAs for each peer" four_each "$a"
 		must "hv$a: every SA is in the NIC" all_offloaded "$a"
 	done
 	for a in $all; do

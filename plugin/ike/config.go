@@ -36,7 +36,8 @@ type Config struct {
 	Options Options
 }
 
-// Options are the operator's choices. Zero values stand for the defaults.
+// Options are how it is done; of them the operator chooses RekeyTime. Zero values stand
+// for the defaults.
 type Options struct {
 	// RekeyTime is how old an outbound child gets before it is rekeyed, less a
 	// random part of RandTime. Defaults 1 h, and a sixth of RekeyTime.
@@ -61,7 +62,8 @@ type Options struct {
 	Parallel int
 	// TakeOver is how long the end that does not lead waits. Default 5 s.
 	TakeOver time.Duration
-	// Spread is how far the first attempts are spread in time. Default 100 ms.
+	// Spread is how far the first attempts are spread in time, with strongSwan.
+	// Default 100 ms.
 	Spread time.Duration
 	// RetryMin and RetryMax bound the time between two attempts at a Conn.
 	// Defaults 1 s and 30 s.
@@ -70,7 +72,8 @@ type Options struct {
 	// Default 15 s: charon sends its request at 0, 4 and 11 s, and then less and
 	// less often.
 	Attempt time.Duration
-	// Audit is the time between two looks that no event asked for. Default 10 s.
+	// Audit is the time between two looks that no event asked for, or ten times what a
+	// look takes. Default 10 s.
 	Audit time.Duration
 	// Timeout is how long the daemon may take for one answer. Default 5 s, with
 	// libreswan 10 s.

@@ -20,7 +20,7 @@ import (
 // The proposals, in strongSwan's words and in the order in which they are
 // offered. A peer of ours gets no SA without extended sequence numbers: 32 bits
 // wrap in minutes at line rate, and mlx5 checks no replay without them. What
-// ovs-monitor-ipsec writes for strongSwan has none, for libreswan either.
+// ovs-monitor-ipsec writes for strongSwan has none; for libreswan both ways do.
 var (
 	ikeProposals      = []string{"aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384"}
 	espProposals      = []string{"aes256gcm16-x25519-esn", "aes256gcm16-ecp384-esn"}

@@ -40,7 +40,8 @@ type Config struct {
 	Changed func() // called when State gives something new; must not block
 	Options ike.Options
 	Now     func() time.Time
-	// Poll is the time between two looks while any Conn is not Up, Idle while all are.
+	// Poll is the time between two looks while any Conn is not Up, Idle while all are and
+	// while pluto does not answer.
 	// Defaults 1 and 2 s.
 	Poll, Idle time.Duration
 	// Updown is the command that pluto runs when a child SA comes or goes. Its own
