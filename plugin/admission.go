@@ -3,8 +3,8 @@
 package plugin
 
 import (
+	"context"
 	"slices"
-	"time"
 
 	"ovs-ipsec-offload/xfrm"
 )
@@ -140,13 +140,10 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 	for i := range s.facts.PFs {
 		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
 		c := d.cardOf(pf)
-		at := d.cfg.Now()
-		if s.aside {
-			at = time.Time{} // whether one more fits is for a round to try
-		} else {
+		if !s.aside {
 			c.limit.saw(n)
 		}
-		if most, known := c.limit.room(at); known {
+		if most, known := c.limit.room(); known {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: most, Stand: n}
 		} else if pf.Driver == "mlx5_core" {
 			rooms[pf.Ifindex] = room{PF: pf.Name, Most: mlx5Inbound, Stand: n, Presumed: true}
@@ -154,3 +151,43 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 	}
 	return rooms
 }
+
+// tryRoom tries, when it is time, whether cards that are full take more inbound SAs
+// than they refused: a limit may have been learned by mistake. It tries with SAs that
+// are of no use to anybody, so that no pair and no IKE daemon meets the refusal, and
+// tells whether a card has shown that it does.
+func (d *Daemon) tryRoom(ctx context.Context, s *scene) (more bool) {
+	if s.intent.Parked {
+		return false
+	}
+	waits := map[int]bool{}
+	for i := range s.intent.Pairs {
+		if p := s.intent.Pairs[i].Problem; p != nil && p.Code == codeLimit {
+			waits[s.intent.Pairs[i].PF] = true
+		}
+	}
+	for i := range s.facts.PFs {
+		pf := &s.facts.PFs[i]
+		d.mu.Lock()
+		l := &d.cardOf(pf).limit
+		stand, refused := s.observed.Inbound[pf.Ifindex], l.refused
+		due := refused > 0 && !d.cfg.Now().Before(l.again)
+		d.mu.Unlock()
+		if !due || !waits[pf.Ifindex] {
+			continue
+		}
+		fit := d.fits(ctx, pf.Ifindex, min(max(refused+1-stand, 1), mostTrials))
+		d.mu.Lock()
+		if l.saw(stand + fit); l.refused > 0 {
+			l.put(d.cfg.Now())
+		} else {
+			more = true
+		}
+		d.mu.Unlock()
+	}
+	return more
+}
+
+// mostTrials is how many SAs are tried at once; with as many as a rekey's share more
+// free than that nobody waits.
+const mostTrials = mlx5Inbound/rekeyShare + 2

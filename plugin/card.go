@@ -23,8 +23,8 @@ type card struct {
 	limit      limit
 }
 
-// strictLasts is how long a card counts as strict without being asked again: the
-// answer may have had another cause.
+// strictLasts is how long a card counts as strict, or not, without being asked again:
+// the answer may have had another cause.
 const strictLasts = 5 * time.Minute
 
 // isStrict tells whether the card takes no SA while flows are in hardware.
@@ -34,7 +34,7 @@ func (c *card) isStrict(now time.Time) bool {
 
 // known returns what is known of that, for a refusal to be explained by.
 func (c *card) known(now time.Time) Strict {
-	if c.strict == StrictYes && !c.isStrict(now) {
+	if !now.Before(c.asked.Add(strictLasts)) {
 		return StrictUnknown
 	}
 	return c.strict
@@ -46,11 +46,11 @@ func (c *card) known(now time.Time) Strict {
 type limit struct {
 	most    int       // that ever stood at once
 	refused int       // that stood when one more was refused; 0: none was
-	again   time.Time // when one more is tried all the same
+	again   time.Time // when it is tried whether more fit all the same
 	wait    time.Duration
 }
 
-// Limits of the wait until one SA more than fit is tried. A card may have been
+// Limits of the wait until it is tried whether more SAs fit. A card may have been
 // slow to give ids back (the kernel frees SAs in the background) when its limit
 // was learned.
 const (
@@ -75,22 +75,20 @@ func (l *limit) learn(n int, now time.Time) bool {
 	if n == 0 || n < l.most {
 		return false
 	}
-	l.wait = min(max(2*l.wait, limitFirst), limitMost)
-	l.most, l.refused, l.again = n, n, now.Add(l.wait)
+	l.most, l.refused = n, n
+	l.put(now)
 	return true
+}
+
+// put puts off the next try.
+func (l *limit) put(now time.Time) {
+	l.wait = min(max(2*l.wait, limitFirst), limitMost)
+	l.again = now.Add(l.wait)
 }
 
 // room returns how many inbound SAs the card takes as far as is known, and false
 // when no limit is.
-func (l *limit) room(now time.Time) (n int, known bool) {
-	if l.refused == 0 {
-		return 0, false
-	}
-	if now.Before(l.again) {
-		return l.refused, true
-	}
-	return l.refused + 1, true
-}
+func (l *limit) room() (n int, known bool) { return l.refused, l.refused > 0 }
 
 // cardOf returns what is known of a PF, to be read and changed with d.mu held.
 func (d *Daemon) cardOf(pf *devlink.PF) *card {

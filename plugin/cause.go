@@ -21,6 +21,7 @@ type Evidence struct {
 	Held       Refs     // what holds the tables, ours and others'
 	Inbound    int      // inbound SAs on the PF, ours and others'
 	Strict     Strict
+	asked      bool // the NIC was asked whether it is strict, after this refusal
 }
 
 // Strict tells whether the NIC's driver refuses every SA while any flow is in

@@ -172,6 +172,11 @@ func (d *Daemon) round(ctx context.Context) time.Duration {
 	if err != nil {
 		return d.blind(ctx, err)
 	}
+	if d.tryRoom(ctx, s) {
+		if s, err = d.look(ctx, d.consents()); err != nil {
+			return d.blind(ctx, err)
+		}
+	}
 	d.mu.Lock()
 	d.sight = trouble{}
 	if !s.intent.OpenGate {
@@ -267,12 +272,18 @@ func (d *Daemon) blind(ctx context.Context, err error) time.Duration {
 }
 
 // hostless leaves only guards and what blocks, as far as each is safe by itself:
-// while a step of host scope waits for its next try nothing may be built on it.
+// while a step of host scope waits for its next try nothing may be built on it. Of
+// holds only that is left which ends a leak: another takes its time, for SAs that are
+// not made now.
 func hostless(s *scene) []Step {
 	m := newModel(s.intent, s.observed, s.plan)
 	var left []Step
 	for i := range s.plan.Steps {
-		if st := &s.plan.Steps[i]; st.Phase <= Block && m.take(i, st) == nil {
+		st := &s.plan.Steps[i]
+		if st.Verb == HoldFlows && !st.Drain.Why.Fast() {
+			continue
+		}
+		if st.Phase <= Block && m.take(i, st) == nil {
 			left = append(left, *st)
 		}
 	}

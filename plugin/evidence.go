@@ -148,7 +148,7 @@ func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evi
 	if !isSA {
 		return
 	}
-	if dir == xfrm.Out && ev.Strict == StrictNo {
+	if dir == xfrm.Out && ev.Strict == StrictNo && !ev.asked {
 		ev.Strict = StrictUnknown
 	}
 	d.findStrict(ctx, ifindex, ev)
@@ -156,12 +156,17 @@ func (d *Daemon) askStrict(ctx context.Context, op xfrm.Op, ifindex int, ev *Evi
 
 // findStrict asks the NIC, if it is not known and nothing else could be the cause.
 func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
-	if ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
+	if ev.asked || ev.Strict != StrictUnknown || ev.Flows == 0 || ev.Held.RX == 0 || ev.Held.TX == 0 || len(ev.VFs) > 0 || ev.OnPF > 0 {
 		return
 	}
+	ev.asked = true
 	err := d.probe(ctx, ifindex, xfrm.Out)
 	switch {
 	case err == nil:
+		// Only if flows are there still: the last one may have gone before it was asked.
+		if again, lost := d.evidence(ctx, ifindex); lost != nil || again.Flows == 0 {
+			return
+		}
 		ev.Strict = StrictNo
 	case xfrm.CodeOf(err) == xfrm.CodeBusy:
 		ev.Strict = StrictYes
@@ -176,28 +181,57 @@ func (d *Daemon) findStrict(ctx context.Context, ifindex int, ev *Evidence) {
 	}
 }
 
-// probe adds and deletes an SA between two addresses that are nobody's
-// (see anchorEnds), with a key that is thrown away. Should it be left behind, it is
-// known for ours and retired.
+// probe adds and deletes an SA that is of no use to anybody, and returns why the NIC
+// does not take it.
 func (d *Daemon) probe(ctx context.Context, ifindex int, dir xfrm.Dir) error {
+	_, err := d.probes(ctx, ifindex, dir, 1)
+	return err
+}
+
+// fits returns how many of n more inbound SAs a NIC takes.
+func (d *Daemon) fits(ctx context.Context, ifindex, n int) int {
+	taken, _ := d.probes(ctx, ifindex, xfrm.In, n)
+	return taken
+}
+
+// probes adds and deletes n SAs between two addresses that are nobody's
+// (see anchorEnds), with keys that are thrown away. Should one be left behind, it is
+// known for ours and retired. It returns how many the NIC took, and why not the others.
+func (d *Daemon) probes(ctx context.Context, ifindex int, dir xfrm.Dir, n int) (taken int, err error) {
+	adds := make([]xfrm.Op, n)
+	for i := range adds {
+		sa, err := d.trialSA(ifindex, dir, probeSPI+uint32(i))
+		if err != nil {
+			return 0, err
+		}
+		adds[i] = xfrm.Op{Kind: xfrm.AddSA, SA: sa}
+	}
+	kernel, steady := newRetrying(d.cfg), context.WithoutCancel(ctx)
+	var dels []xfrm.Op
+	for i, refused := range kernel.Do(steady, adds) {
+		if adds[i].SA.Key.Wipe(); refused == nil {
+			dels = append(dels, xfrm.Op{Kind: xfrm.DeleteSA, SA: adds[i].SA})
+		}
+		err = cmp.Or(err, refused)
+	}
+	return len(dels), cmp.Or(err, errors.Join(kernel.Do(steady, dels)...))
+}
+
+// trialSA returns an SA of that kind.
+func (d *Daemon) trialSA(ifindex int, dir xfrm.Dir, spi uint32) (*xfrm.SA, error) {
 	src, dst := anchorEnds()
-	sa := &xfrm.SA{Src: src, Dst: dst, SPI: probeSPI, Dir: dir, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
+	sa := &xfrm.SA{Src: src, Dst: dst, SPI: spi, Dir: dir, ESN: true, Offload: xfrm.Offload{Ifindex: ifindex, Packet: true}}
 	if dir == xfrm.In {
 		sa.Src, sa.Dst, sa.Window = dst, src, 256
 	}
 	sa.Reqid = reqidOf(sa.ID(), sa.Src, 0)
 	b := make([]byte, xfrm.KeyLen)
 	if _, err := io.ReadFull(cmp.Or[io.Reader](d.cfg.Rand, rand.Reader), b); err != nil {
-		return fmt.Errorf("draw a key: %w", err)
+		return nil, fmt.Errorf("draw a key: %w", err)
 	}
 	sa.Key, _ = xfrm.NewKey(b)
-	kernel, steady := newRetrying(d.cfg), context.WithoutCancel(ctx)
-	err := kernel.Do(steady, []xfrm.Op{{Kind: xfrm.AddSA, SA: sa}})[0]
-	sa.Key.Wipe()
-	if err != nil {
-		return err
-	}
-	return kernel.Do(steady, []xfrm.Op{{Kind: xfrm.DeleteSA, SA: sa}})[0]
+	return sa, nil
 }
 
+// probeSPI is the first SPI of SAs that only try a NIC.
 const probeSPI = 0x6f760001

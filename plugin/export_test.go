@@ -11,6 +11,9 @@ import (
 	"ovs-ipsec-offload/xfrm"
 )
 
+// ProbeSPI is the SPI of the first SA that only tries a NIC.
+const ProbeSPI = probeSPI
+
 // Round makes one round and returns how long the next may wait.
 func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) }
 

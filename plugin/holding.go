@@ -19,9 +19,9 @@ import (
 // for SAs again.
 const strictRest = 10 * time.Second
 
-// retrofitTries is how often the guards of a retrofit may fail before the flows
-// are given back.
-const retrofitTries = 3
+// holdTries is how often the guards of a retrofit, or the proof that no flow is left
+// for an SA's sake, may fail before the flows are given back.
+const holdTries = 3
 
 // holding is what the daemon remembers about flows held back. The hold itself
 // stands in the database.
@@ -33,6 +33,7 @@ type holding struct {
 	made      *ovsdb.Hold
 	safe      map[string]bool // handles of PFs whose guards stood in this boot
 	strictEnd time.Time       // of the last drain for SAs
+	unproven  time.Time       // when one was given up, since flows did not leave the hardware
 	vain      time.Time       // when one for an IKE daemon was given up
 	// purge tells that OVS has to look at its flows again once CurCfg is cfg, or
 	// the row of the database another one than row.
@@ -59,11 +60,15 @@ func (d *Daemon) recall(s *scene, kept saved.State) {
 		}
 	}
 	ob.Loose = s.state.Connected && ob.Holding != "" && (s.snapshot.Host.Hold == nil || s.snapshot.Host.FlowLimit != "0")
-	if !s.aside && ob.Holding == WhyRetrofit && d.host.count >= retrofitTries {
+	if !s.aside && ob.Holding == WhyRetrofit && d.host.count >= holdTries {
 		h.gaveUp = true
 	}
 	ob.GaveUp = h.gaveUp
-	ob.Resting = d.cfg.Now().Before(h.strictEnd.Add(strictRest))
+	now := d.cfg.Now()
+	if !s.aside && ob.Holding == WhyStrict && d.host.count >= holdTries {
+		h.unproven = now
+	}
+	ob.Resting = now.Before(h.strictEnd.Add(strictRest)) || now.Before(h.unproven.Add(windowRest))
 	ob.Protected, ob.Strict = map[int]bool{}, map[int]bool{}
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]

@@ -199,8 +199,14 @@ func (r *Runner) tellSecrets(ctx context.Context) *ike.Problem {
 }
 
 // steps has every Conn do its next step.
+// A look that has become old is not acted upon: loading takes long, and what has come up
+// meanwhile would be begun anew.
 func (r *Runner) steps(ctx context.Context, sas map[string][]*sa) (unsettled bool, why *ike.Problem) {
+	seen := r.cfg.Now()
 	for _, name := range slices.Sorted(maps.Keys(r.peers)) {
+		if r.cfg.Now().Sub(seen) > r.cfg.Poll {
+			return true, nil
+		}
 		p := r.peers[name]
 		_, wanted := r.Wanted()[name]
 		l := look{now: r.cfg.Now(), sas: sas[name], slot: r.under < r.cfg.Options.Parallel, o: r.cfg.Options, run: r.cfg.Updown, softRX: r.cfg.SoftRX}

@@ -341,3 +341,56 @@ func TestRunnerHasOneAttempt(t *testing.T) {
 		}
 	})
 }
+
+// slowly takes its time for each connection.
+type slowly struct{ *fake }
+
+func (s slowly) Add(ctx context.Context, name, text string) (string, error) {
+	time.Sleep(100 * time.Millisecond)
+	return s.fake.Add(ctx, name, text)
+}
+
+// A pair comes up by its peer while many others are loaded: what was seen of it before is
+// no reason to begin it anew.
+func TestRunnerLooksAgain(t *testing.T) {
+	for at := 160 * time.Second; at < 190*time.Second; at += 3 * time.Second {
+		f := newFake()
+		f.silent = true
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			r := New(Config{Hands: slowly{f}})
+			done := make(chan error, 1)
+			go func() { done <- r.Run(ctx) }()
+			late := testConn()
+			r.Want([]ike.Conn{late})
+			after(at)
+			all := []ike.Conn{late}
+			for i := range 80 {
+				c := testConn()
+				c.Name = fmt.Sprintf("oio-00%014x", i)
+				all = append(all, c)
+			}
+			r.Want(all)
+			after(3 * time.Second)
+			f.did()
+			f.set(func() {
+				f.silent, f.serial = false, 2
+				clear(f.trying)
+				f.up[outHalf], f.up[inHalf] = 1, 2
+			})
+			after(time.Minute)
+			for _, did := range f.did() {
+				if did == "--terminate --name "+outHalf || did == "--initiate --name "+outHalf {
+					t.Errorf("at %v: %s, though it is up", at, did)
+				}
+			}
+			f.set(func() {
+				if len(f.up) != 2*len(all) {
+					t.Errorf("at %v: %d halves are up, want %d", at, len(f.up), 2*len(all))
+				}
+			})
+			cancel()
+			<-done
+		})
+	}
+}
