@@ -46,7 +46,6 @@ const (
 	doAdd      verb = "add"      // replaces what pluto has
 	doDelete   verb = "delete"   // with its SAs
 	doInitiate verb = "initiate" // takes long
-	doEnd      verb = "end"      // all that pluto does for it by itself, and its SAs
 	doRekey    verb = "rekey"
 )
 
@@ -132,9 +131,6 @@ func (p *peer) connect(l look) (do []action) {
 		}
 		if p.due(l, child, established) && !p.busy && l.slot {
 			p.busy = true
-			if p.revives(established) {
-				do = append(do, action{verb: doEnd, half: half})
-			}
 			return append(do, action{verb: doInitiate, half: half})
 		}
 	}
@@ -144,19 +140,13 @@ func (p *peer) connect(l look) (do []action) {
 	return do
 }
 
-// An attempt that was given up here is not over: pluto sends again for
-// retransmit-timeout, and then begins anew by itself (revival.c). Beside a second one
-// each would leave SAs of its own when the peer comes. So the first is left to its end,
-// since to cut it may cut what the peer has answered already; what pluto would begin
-// by itself is ended.
-
-// tries tells whether pluto is at an attempt of a half.
+// tries tells whether pluto is at an attempt of a half. One that was given up here is not
+// over: pluto sends again for retransmit-timeout, and then begins anew by itself at once
+// (revival.c). Beside a second one each would leave SAs of its own when the peer comes. It
+// is never cut: the peer may have answered already, and would have SAs that this end lacks.
 func (l look) tries(child string) bool {
 	return slices.ContainsFunc(l.sas, func(s *sa) bool { return s.tries && s.child == child })
 }
-
-// revives tells whether pluto may begin anew by itself.
-func (p *peer) revives(established bool) bool { return !established && p.failures > 0 }
 
 // due tells whether this end is to set up a child SA now, and notes since when it is
 // missing.

@@ -240,9 +240,6 @@ func (r *Runner) act(ctx context.Context, p *peer, a action) error {
 	case doRekey:
 		_, err := r.whack(ctx, "--rekey-child", "--asynchronous", "--name", a.half)
 		return err
-	case doEnd:
-		_, err := r.whack(ctx, "--terminate", "--name", a.half)
-		return err
 	case doInitiate:
 		r.initiate(ctx, p.conn.Name, a.half)
 	}

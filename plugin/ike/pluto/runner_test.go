@@ -30,7 +30,7 @@ type fake struct {
 	conns   map[string]string
 	up      map[string]int // halves with a child SA
 	serial  int
-	trying  map[string][]time.Time // attempts with a silent peer: pluto goes on when whack is gone
+	trying  map[string]int // attempts with a silent peer: pluto goes on when whack is gone
 	kept    map[string]string
 	keptBy  int
 	secrets string
@@ -39,7 +39,7 @@ type fake struct {
 }
 
 func newFake() *fake {
-	return &fake{pid: 1, conns: map[string]string{}, up: map[string]int{}, kept: map[string]string{}, trying: map[string][]time.Time{}}
+	return &fake{pid: 1, conns: map[string]string{}, up: map[string]int{}, kept: map[string]string{}, trying: map[string]int{}}
 }
 
 func (f *fake) PID(context.Context) (int, error) {
@@ -55,8 +55,7 @@ func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 	f.mu.Lock()
 	hang := f.hang || f.silent && args[0] == "--initiate"
 	if hang && args[0] == "--initiate" {
-		half := args[len(args)-1]
-		f.trying[half] = append(f.trying[half], time.Now())
+		f.trying[args[len(args)-1]]++
 	}
 	f.mu.Unlock()
 	if hang {
@@ -79,11 +78,14 @@ func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 			out += fmt.Sprintf("#%d: %q:500 ESTABLISHED_IKE_SA (x); newest; idle;\n", 1000+n, name)
 			out += fmt.Sprintf("#%d: %q:500 ESTABLISHED_CHILD_SA (x); newest; idle;\n#%d: %q esp.%x@10.0.0.2 esp.%x@10.0.0.1 x\n", n, name, n, name, n+16, n+32)
 		}
-		for name, since := range f.trying {
-			for i, t := range since {
-				if time.Since(t) < 30*time.Second { // then it is revived later
-					out += fmt.Sprintf("#%d: %q:500 IKE_SA_INIT_I (x); idle;\n", 2000+i, name)
-				}
+		for name, n := range f.trying {
+			if !f.silent { // pluto has sent again
+				f.serial++
+				f.up[name] = f.serial
+				delete(f.trying, name)
+			}
+			for i := range n {
+				out += fmt.Sprintf("#%d: %q:500 IKE_SA_INIT_I (x); idle;\n", 2000+i, name)
 			}
 		}
 		return out, nil
@@ -100,11 +102,7 @@ func (f *fake) Whack(ctx context.Context, args ...string) (string, error) {
 		f.serial++
 		f.up[half] = f.serial
 	case "--terminate":
-		for _, t := range f.trying[half] {
-			f.cut = f.cut || time.Since(t) < 30*time.Second
-		}
-		delete(f.trying, half)
-		delete(f.up, half)
+		f.cut = true
 	case "--delete":
 		delete(f.trying, half)
 		delete(f.conns, half)
@@ -119,6 +117,7 @@ func (f *fake) Add(_ context.Context, name, text string) (string, error) {
 	f.log = append(f.log, "add "+name)
 	f.conns[name], f.kept[name], f.keptBy = text, text, f.pid
 	delete(f.up, name)
+	delete(f.trying, name)
 	return "\"x\": added IKEv2 connection", nil
 }
 
@@ -318,7 +317,7 @@ func TestRunnerHasOneAttempt(t *testing.T) {
 		for i := range 100 {
 			after(time.Second)
 			f.set(func() {
-				if n := len(f.trying[outHalf]); n != 1 && i > 2 {
+				if n := f.trying[outHalf]; n != 1 && i > 2 {
 					t.Fatalf("pluto is at %d attempts", n)
 				}
 			})
