@@ -140,7 +140,7 @@ func (d *Daemon) rooms(s *scene) map[int]room {
 	for i := range s.facts.PFs {
 		pf, n := &s.facts.PFs[i], s.observed.Inbound[s.facts.PFs[i].Ifindex]
 		c := d.cardOf(pf)
-		if !s.aside {
+		if !s.peeked {
 			c.limit.saw(n)
 		}
 		if most, known := c.limit.room(); known {
@@ -160,12 +160,6 @@ func (d *Daemon) tryRoom(ctx context.Context, s *scene) (more bool) {
 	if s.intent.Parked {
 		return false
 	}
-	waits := map[int]bool{}
-	for i := range s.intent.Pairs {
-		if p := s.intent.Pairs[i].Problem; p != nil && p.Code == codeLimit {
-			waits[s.intent.Pairs[i].PF] = true
-		}
-	}
 	for i := range s.facts.PFs {
 		pf := &s.facts.PFs[i]
 		d.mu.Lock()
@@ -173,7 +167,7 @@ func (d *Daemon) tryRoom(ctx context.Context, s *scene) (more bool) {
 		stand, refused := s.observed.Inbound[pf.Ifindex], l.refused
 		due := refused > 0 && !d.cfg.Now().Before(l.again)
 		d.mu.Unlock()
-		if !due || !waits[pf.Ifindex] {
+		if !due || !s.intent.waitsForRoom(pf.Ifindex) {
 			continue
 		}
 		fit := d.fits(ctx, pf.Ifindex, min(max(refused+1-stand, 1), mostTrials))
@@ -186,6 +180,13 @@ func (d *Daemon) tryRoom(ctx context.Context, s *scene) (more bool) {
 		d.mu.Unlock()
 	}
 	return more
+}
+
+// waitsForRoom tells whether a pair of a PF stays as it is for want of room.
+func (in *Intent) waitsForRoom(pf int) bool {
+	return slices.ContainsFunc(in.Pairs, func(pi PairIntent) bool {
+		return pi.PF == pf && pi.Problem != nil && pi.Problem.Code == codeLimit
+	})
 }
 
 // mostTrials is how many SAs are tried at once; with as many as a rekey's share more

@@ -60,12 +60,12 @@ func (d *Daemon) recall(s *scene, kept saved.State) {
 		}
 	}
 	ob.Loose = s.state.Connected && ob.Holding != "" && (s.snapshot.Host.Hold == nil || s.snapshot.Host.FlowLimit != "0")
-	if !s.aside && ob.Holding == WhyRetrofit && d.host.count >= holdTries {
+	if !s.peeked && ob.Holding == WhyRetrofit && d.host.count >= holdTries {
 		h.gaveUp = true
 	}
 	ob.GaveUp = h.gaveUp
 	now := d.cfg.Now()
-	if !s.aside && ob.Holding == WhyStrict && d.host.count >= holdTries {
+	if !s.peeked && ob.Holding == WhyStrict && d.host.count >= holdTries {
 		h.unproven = now
 	}
 	ob.Resting = now.Before(h.strictEnd.Add(strictRest)) || now.Before(h.unproven.Add(windowRest))

@@ -21,7 +21,7 @@ func (d *Daemon) memory(s *scene) {
 	d.recall(s, kept)
 	d.refused(s)
 	d.backedOff(s)
-	if !s.aside {
+	if !s.peeked {
 		d.rot.listen(ob.SAs, d.cfg.Now())
 	}
 	ob.Pushed = d.rot.turns(d.cfg.Now())
@@ -66,7 +66,7 @@ func (d *Daemon) unwantedSAs(s *scene) {
 		}
 		seen[sa.ID()], ob.UnwantedFor[sa.ID()] = drains.since(sa, since, now, ob.RetireAfter)
 	}
-	if !s.aside {
+	if !s.peeked {
 		d.unwanted = seen
 	}
 }

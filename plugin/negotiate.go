@@ -20,8 +20,9 @@ import (
 // away before its SA, so that the guard catches what is sent then. An allow policy
 // of ours over its SAs could not: they go first. So nothing is made for such a
 // pair but its guard; taken away is what a dead daemon or another key source has left.
-// What is found of it in the kernel says how it stands, not what the daemon believes. Its word counts where the kernel cannot tell: which SA a
-// dead daemon has left (orphan), that a NIC refused one (refused).
+// What is found of it in the kernel says how it stands, not what the daemon believes.
+// Its word counts where the kernel cannot tell: which SA a dead daemon has left
+// (orphan), that a NIC refused one (refused).
 //
 // What the daemon makes is told from everything else by its reqids, which it is
 // told: they follow from the pair.

@@ -215,7 +215,7 @@ func (d *Daemon) idleBlocks(s *scene) {
 		}
 		seen[placeOf(p)], s.observed.IdleFor[placeOf(p)] = since, now.Sub(since)
 	}
-	if !s.aside {
+	if !s.peeked {
 		d.idle = seen
 	}
 }

@@ -27,7 +27,7 @@ type scene struct {
 	read     Span  // when states and policies were read
 	ike      ike.State
 	notes    []Problem // on the host
-	aside    bool      // no round looks: nothing is remembered, and what only a round tries is not tried yet
+	peeked   bool      // no round looks: nothing is remembered (see peek)
 }
 
 // waiting says that the database was never read, so nothing may be concluded.
@@ -52,7 +52,7 @@ func (d *Daemon) look(ctx context.Context, repair bool) (*scene, error) {
 // peek is look beside the rounds, for somebody who asks: what the rounds remember
 // stays theirs, since this look may be older than that of the round that goes on.
 func (d *Daemon) peek(ctx context.Context, repair bool) (*scene, error) {
-	return d.see(ctx, &scene{aside: true}, repair)
+	return d.see(ctx, &scene{peeked: true}, repair)
 }
 
 // see is look for a scene that says who looks.
@@ -91,7 +91,7 @@ func (d *Daemon) see(ctx context.Context, s *scene, repair bool) (*scene, error)
 		Spent:     spent, Carried: s.now.carried(), Guarded: vteps(s.observed.Policies), Strangers: s.observed.Strangers, Leaked: d.leaked(), NoPriority: d.withoutPriorities(s),
 		ids: s.observed.ids,
 	})
-	if !s.aside {
+	if !s.peeked {
 		d.keepReqids(&s.intent)
 	}
 	if d.cfg.Rivals != nil {

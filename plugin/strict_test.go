@@ -78,11 +78,27 @@ func TestBlocksBeforeItHolds(t *testing.T) {
 	}
 }
 
-// stubborn has flows with one more that comes back whatever is done, and a kernel that
-// refuses SAs for it.
+// refusing is a kernel that answers EBUSY to the operations that busy picks.
+type refusing struct {
+	plugin.Kernel
+	busy func(xfrm.Op) bool
+}
+
+func (k *refusing) Do(ctx context.Context, ops []xfrm.Op) []error {
+	errs := make([]error, len(ops))
+	for i, op := range ops {
+		if k.busy(op) {
+			errs[i] = &xfrm.OpError{Kind: op.Kind, Errno: unix.EBUSY}
+			continue
+		}
+		errs[i] = k.Kernel.Do(ctx, ops[i:i+1])[0]
+	}
+	return errs
+}
+
+// stubborn has flows with one more that comes back whatever is done.
 type stubborn struct {
 	plugin.Flows
-	plugin.Kernel
 	on bool
 }
 
@@ -94,25 +110,14 @@ func (s *stubborn) Offloaded(ctx context.Context, devs []int) (tc.Report, error)
 	return rep, err
 }
 
-func (s *stubborn) Do(ctx context.Context, ops []xfrm.Op) []error {
-	errs := make([]error, len(ops))
-	for i, op := range ops {
-		if s.on && op.Kind == xfrm.AddSA {
-			errs[i] = &xfrm.OpError{Kind: op.Kind, Errno: unix.EBUSY}
-			continue
-		}
-		errs[i] = s.Kernel.Do(ctx, ops[i:i+1])[0]
-	}
-	return errs
-}
-
 // TestStubbornFlow has a flow that never leaves the hardware: the others are not held
 // for ever for an SA's sake, and guards that go meanwhile come back.
 func TestStubbornFlow(t *testing.T) {
 	s := &stubborn{}
 	r := strictRig(t, func(r *rig) {
-		s.Flows, s.Kernel = r.cfg.Flows, r.cfg.Kernel
-		r.cfg.Flows, r.cfg.Kernel = s, s
+		s.Flows = r.cfg.Flows
+		r.cfg.Flows = s
+		r.cfg.Kernel = &refusing{r.cfg.Kernel, func(op xfrm.Op) bool { return s.on && op.Kind == xfrm.AddSA }}
 	})
 	s.on = true
 	r.Keys.Make("b")
@@ -181,45 +186,28 @@ func TestFlowLeavesBeforeTheQuestion(t *testing.T) {
 	}
 }
 
-// outBusy refuses outbound SAs, but those that only try the NIC, which it counts.
-type outBusy struct {
-	plugin.Kernel
-	on     bool
-	trials int
-}
-
-func (k *outBusy) Do(ctx context.Context, ops []xfrm.Op) []error {
-	errs := make([]error, len(ops))
-	for i, op := range ops {
-		trial := op.SA != nil && op.Kind == xfrm.AddSA && op.SA.SPI == plugin.ProbeSPI
-		if trial {
-			k.trials++
-		}
-		if k.on && !trial && op.Kind == xfrm.AddSA && op.SA.Dir == xfrm.Out {
-			errs[i] = &xfrm.OpError{Kind: op.Kind, Errno: unix.EBUSY}
-			continue
-		}
-		errs[i] = k.Kernel.Do(ctx, ops[i:i+1])[0]
-	}
-	return errs
-}
-
-// TestAsksOnce has many pairs refused in one round.
+// TestAsksOnce has the outbound SAs of many pairs refused in one round.
 func TestAsksOnce(t *testing.T) {
 	r := standardRig()
-	k := &outBusy{Kernel: r.cfg.Kernel}
-	r.cfg.Kernel = k
+	on, trials := false, 0
+	r.cfg.Kernel = &refusing{r.cfg.Kernel, func(op xfrm.Op) bool {
+		if op.Kind == xfrm.AddSA && op.SA.SPI == plugin.ProbeSPI {
+			trials++
+			return false
+		}
+		return on && op.Kind == xfrm.AddSA && op.SA.Dir == xfrm.Out
+	}}
 	r.restart()
 	r.ask(t, "a", "10.0.0.2")
-	k.on = true
+	on = true
 	for i := range 50 {
 		set := fmt.Sprint("k", i)
 		r.Keys.Make(set)
 		r.OVS.SetPort(secure("v"+set, "10.0.0.1", fmt.Sprintf("10.0.1.%d", 1+i), set))
 	}
 	r.round()
-	if k.trials != 1 {
-		t.Errorf("the NIC was asked %d times", k.trials)
+	if trials != 1 {
+		t.Errorf("the NIC was asked %d times", trials)
 	}
 }
 

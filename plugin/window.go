@@ -55,7 +55,7 @@ func (d *Daemon) refused(s *scene) {
 			ob.Refused[pi.Pair] = true
 		}
 	}
-	if !s.aside && ob.Holding == WhyStrict && len(ob.Refused) > 0 && ob.HeldFor >= windowMost {
+	if !s.peeked && ob.Holding == WhyStrict && len(ob.Refused) > 0 && ob.HeldFor >= windowMost {
 		h.vain = now
 	}
 	if ob.Holding == "" && now.Before(h.vain.Add(windowRest)) {

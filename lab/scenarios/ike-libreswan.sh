@@ -40,7 +40,7 @@ no_clear
 
 say "the peer's administrator deletes the child SAs"
 stream
-for c in out in; do lab-hv 2 /usr/libexec/ipsec/whack --delete-child --name "$(pluto_conn 2 $c 10.0.0.1)" >/dev/null || true; done
+for c in out in; do whack 2 --delete-child --name "$(pluto_conn 2 $c 10.0.0.1)" >/dev/null || true; done
 eventually 60 "overlay answers" reaches 3 192.168.7.2
 encrypted vx0
 stream_end

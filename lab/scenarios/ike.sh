@@ -81,6 +81,8 @@ ours() {
 	*) daemon_start "$1" --ike "$IKE" ;;
 	esac
 }
+# whack N ARG...: asks pluto of hypervisor N.
+whack() ( n=$1; shift; lab-hv "$n" /usr/libexec/ipsec/whack "$@" )
 # conns N [ADDRESS]: the connections that the IKE daemon of hypervisor N has, or the
 # one with that peer. It names those of others, too, of which the lab has none.
 conns() {
@@ -90,7 +92,7 @@ conns() {
 			awk -v want="${2:-}" '/^[^ ].*: IKEv/ { sub(":.*", ""); name = $0 } /^  remote:/ && (want == "" || $2 == want) { print name }'
 		;;
 	libreswan)
-		lab-hv "$1" /usr/libexec/ipsec/whack --status | sed -n "s/^\"\(oio-[^\"]*\)\": .*\.\.\.${2:-[^=]*}===.*/\1/p" | sort -u
+		whack "$1" --status | sed -n "s/^\"\(oio-[^\"]*\)\": .*\.\.\.${2:-[^=]*}===.*/\1/p" | sort -u
 		;;
 	esac
 }
@@ -104,7 +106,7 @@ forget() {
 		lab-hv "$1" swanctl --load-all --clear --noprompt >/tmp/forgotten 2>&1
 		[ "$(lab-ike "$1" log | grep -c 'removed vici connection')" -gt "$was" ]
 		;;
-	libreswan) for c in $(conns "$1"); do lab-hv "$1" /usr/libexec/ipsec/whack --name "$c" --delete >/tmp/forgotten 2>&1; done ;;
+	libreswan) for c in $(conns "$1"); do whack "$1" --name "$c" --delete >/tmp/forgotten 2>&1; done ;;
 	esac
 }
 end_ike() {
@@ -112,14 +114,14 @@ end_ike() {
 	strongswan) lab-hv "$1" swanctl --terminate --ike "$(conns "$1" "$2")" ;;
 	libreswan)
 		[ -n "$(conns "$1" "$2")" ] || return 1
-		for c in $(conns "$1" "$2"); do lab-hv "$1" /usr/libexec/ipsec/whack --name "$c" --terminate; done
+		for c in $(conns "$1" "$2"); do whack "$1" --name "$c" --terminate; done
 		;;
 	esac >/tmp/ended 2>&1
 }
 end_child() {
 	case $IKE in
 	strongswan) lab-hv "$1" swanctl --terminate --child "$(conns "$1" "$2")-out" ;;
-	libreswan) lab-hv "$1" /usr/libexec/ipsec/whack --name "$(conns "$1" "$2" | head -n 1)" --terminate ;;
+	libreswan) whack "$1" --name "$(conns "$1" "$2" | head -n 1)" --terminate ;;
 	esac >/tmp/ended 2>&1
 }
 # attempts N ADDRESS: how often the IKE daemon of hypervisor N has begun with that peer.
@@ -142,12 +144,12 @@ differ() { sas "$1" >/tmp/now; [ -n "$(comm -23 /tmp/now "/tmp/before$1")" ]; }
 # pluto_conn N out|in PEER: what pluto of hypervisor N calls that half of the pair with
 # PEER and UDP port 4789.
 pluto_conn() {
-	lab-hv "$1" /usr/libexec/ipsec/whack --status | sed -n "s/^\"\(oio-[^\"]*-$2\)\": .*===\([^ ]*\)\.\.\.$3===.*/\1/p" | while read -r c; do
+	whack "$1" --status | sed -n "s/^\"\(oio-[^\"]*-$2\)\": .*===\([^ ]*\)\.\.\.$3===.*/\1/p" | while read -r c; do
 		lab-hv "$1" grep -l 'protoport=udp/4789$' "/run/ovs-ipsec-offload/pluto/$c.conf" | sed 's|.*/||; s|\.conf$||'
 	done
 }
 # pluto_rekey N PEER: its outbound child SA is replaced.
-pluto_rekey() { lab-hv "$1" /usr/libexec/ipsec/whack --rekey-child --asynchronous --name "$(pluto_conn "$1" out "$2")" >/dev/null; }
+pluto_rekey() { whack "$1" --rekey-child --asynchronous --name "$(pluto_conn "$1" out "$2")" >/dev/null; }
 
 # contains FILE FILE: every line of the second stands in the first.
 contains() { [ -z "$(sort "$1" | comm -13 - "$2")" ]; }
