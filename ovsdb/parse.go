@@ -26,6 +26,18 @@ func portsOf(rows []*interfaceRow) []*interfaceRow {
 // has its order. It is pure and total: whatever stands in a row is a problem of
 // one tunnel at most.
 func snapshotOf(hosts []*hostRow, ports []*interfaceRow) Snapshot {
+	return new(parsed).snapshot(hosts, ports)
+}
+
+// parsed holds what came of each row: the cache replaces a row that changes, so that
+// stays true for as long as the row stands and the host has the same PKI.
+type parsed struct {
+	pki     PKI
+	tunnels map[*interfaceRow]*Tunnel
+}
+
+// snapshot is snapshotOf, for which only rows are read that were not there the last time.
+func (p *parsed) snapshot(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 	s := Snapshot{Tunnels: make([]Tunnel, len(ports))}
 	// The table has one row (maxRows 1), or none before `ovs-vsctl init`.
 	for _, h := range hosts {
@@ -33,9 +45,19 @@ func snapshotOf(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 			s.Host = hostOf(h)
 		}
 	}
-	for i, r := range ports {
-		s.Tunnels[i] = tunnelOf(r, s.Host.PKI)
+	if p.pki != s.Host.PKI {
+		*p = parsed{pki: s.Host.PKI}
 	}
+	tunnels := make(map[*interfaceRow]*Tunnel, len(ports))
+	for i, r := range ports {
+		if t := p.tunnels[r]; t != nil {
+			s.Tunnels[i] = *t
+		} else {
+			s.Tunnels[i] = tunnelOf(r, p.pki)
+		}
+		tunnels[r] = &s.Tunnels[i]
+	}
+	p.tunnels = tunnels
 	return s
 }
 

@@ -178,6 +178,25 @@ func TestSnapshotOfOrder(t *testing.T) {
 	})
 }
 
+// TestSnapshotOfChanges: what was read before changes nothing in what is read next.
+func TestSnapshotOfChanges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var p parsed
+		var rows []*interfaceRow
+		for range rapid.IntRange(1, 6).Draw(t, "changes") {
+			rows = slices.DeleteFunc(rows, func(*interfaceRow) bool { return rapid.Bool().Draw(t, "gone") })
+			rows = append(rows, rapid.SliceOfN(rowGenerator(), 0, 3).Draw(t, "new")...)
+			host := &hostRow{UUID: "u", OtherConfig: rapid.SampledFrom([]map[string]string{
+				nil, {"certificate": "/c", "private_key": "/k", "ca_cert": "/ca"}}).Draw(t, "PKI")}
+			want := snapshotOf([]*hostRow{host}, portsOf(rows))
+			got := p.snapshot([]*hostRow{host}, portsOf(rows))
+			if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
+				t.Fatalf("(-want +got):\n%s", diff)
+			}
+		}
+	})
+}
+
 func rowGenerator() *rapid.Generator[*interfaceRow] {
 	return rapid.Custom(func(t *rapid.T) *interfaceRow {
 		return &interfaceRow{

@@ -72,6 +72,7 @@ type Watch struct {
 	at      endpoint
 	changed chan struct{}
 	writer  chan struct{} // holds a value while a transaction runs
+	parsed  parsed        // of Run alone
 
 	mu       sync.Mutex
 	snapshot Snapshot
@@ -169,7 +170,7 @@ func (w *Watch) refresh(ctx context.Context, s *session) {
 		return
 	}
 	ports := portsOf(interfaces)
-	now := snapshotOf(hosts, ports)
+	now := w.parsed.snapshot(hosts, ports)
 	now.Systems = systemsOf(interfaces)
 	w.learn(s, now, ports)
 }

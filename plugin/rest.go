@@ -33,7 +33,7 @@ func signal(c chan<- struct{}) {
 // alarm ends the rest.
 const (
 	restAbove      = 4
-	roundRestTimes = 3
+	roundRestTimes = 7
 	roundRestMost  = 10 * time.Second
 )
 

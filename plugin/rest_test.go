@@ -36,7 +36,7 @@ func TestRest(t *testing.T) {
 	}{
 		{"no IKE", nil, 100 * time.Millisecond, 0},
 		{"few are being keyed", phases{l, w, c, c, u, u, f, f}, 100 * time.Millisecond, 0},
-		{"many are", phases{l, w, c, c, c, u, f}, 100 * time.Millisecond, 300 * time.Millisecond},
+		{"many are", phases{l, w, c, c, c, u, f}, 100 * time.Millisecond, 700 * time.Millisecond},
 		{"a long round", phases{l, w, c, c, c}, time.Minute, 10 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

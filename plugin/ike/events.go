@@ -7,13 +7,18 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
-// eventNames are the events that say that something is to be looked at. alert
-// came with 6.0.3; log says why something failed, in every version.
-var eventNames = []string{"ike-updown", "ike-rekey", "child-updown", "child-rekey", "alert", "log"}
+// eventNames are the events that say that something is to be looked at. alert came with
+// 6.0.3. logEvent, in every version, says why something failed: it brings every line of
+// charon's log, two dozen for a tunnel that comes up.
+var (
+	eventNames = []string{"ike-updown", "ike-rekey", "child-updown", "child-rekey", "alert"}
+	logEvent   = []string{"log"}
+)
 
 // heard is what the events said since it was last taken.
 type heard struct {
@@ -97,20 +102,67 @@ func firstSection(m vici.Message) string {
 	return ""
 }
 
-// listen takes events in over a connection of their own until it fails. The
-// error comes over the channel, nil once the daemon has confirmed them all.
-func (r *Runner) listen(ctx context.Context, h *heard) (<-chan error, error) {
+// ear takes events in over a connection of its own.
+type ear struct {
+	failed <-chan error // gets what the connection failed with
+	close  func()       // leaves no goroutine behind
+}
+
+// listen returns an ear for those of the events that the daemon has.
+func (r *Runner) listen(ctx context.Context, events []string, h *heard) (*ear, error) {
 	conn, err := r.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := vici.NewSession(conn)
-	states := make(chan error, 2)
+	ctx, cancel := context.WithCancel(ctx)
+	ready, failed, ended := make(chan struct{}), make(chan error, 1), make(chan struct{})
 	go func() {
-		defer close(states)
-		err := s.Listen(ctx, eventNames, func() { states <- nil }, h.event)
+		defer close(ended)
+		s := vici.NewSession(conn)
+		err := s.Listen(ctx, events, func() { close(ready) }, h.event)
 		_ = s.Close()
-		states <- err
+		failed <- err
 	}()
-	return states, nil
+	e := &ear{failed: failed, close: func() { cancel(); <-ended }}
+	timer := time.NewTimer(r.cfg.Options.Timeout)
+	defer timer.Stop()
+	select {
+	case <-ready:
+		return e, nil
+	case err = <-failed:
+	case <-timer.C:
+		err = silence(r.cfg.Options.Timeout)
+	}
+	e.close()
+	return nil, err
+}
+
+// logEar listens to the daemon's log while that is wanted.
+type logEar struct {
+	r *Runner
+	h *heard
+	*ear
+}
+
+// want begins to listen, or ends it.
+func (l *logEar) want(ctx context.Context, yes bool) (err error) {
+	switch {
+	case yes && l.ear == nil:
+		l.ear, err = l.r.listen(ctx, logEvent, l.h)
+	case !yes && l.ear != nil:
+		l.close()
+		l.ear = nil
+	}
+	return err
+}
+
+// end ends it.
+func (l *logEar) end() { _ = l.want(context.Background(), false) }
+
+// lost gets what the connection failed with.
+func (l *logEar) lost() <-chan error {
+	if l.ear == nil {
+		return nil
+	}
+	return l.failed
 }

@@ -28,6 +28,14 @@ const (
 	auditShare    = 10
 )
 
+// charon's log is listened to but while more than logAbove Conns come up for which nothing
+// has failed, and some did within logRest: its lines cost charon a fifth of its time then,
+// and what fails among them says so again at its next attempt.
+const (
+	logAbove = 8
+	logRest  = 3 * time.Second
+)
+
 // pass brings the daemon to the wanted set, as long as one connection to it lasts: each
 // run goes over the Conns that there is news of.
 type pass struct {
@@ -264,6 +272,23 @@ func (p *pass) steps(ctx context.Context, names []string) error {
 	return nil
 }
 
+// wantsLog tells whether charon's log is to be listened to.
+func (p *pass) wantsLog() bool { return !p.r.cfg.Now().Before(p.logAgain()) }
+
+// logAgain returns when charon's log is to be listened to, if nothing comes up until then.
+func (p *pass) logAgain() time.Time {
+	coming := 0
+	for _, q := range p.r.peers {
+		if q.state.Phase != Up && q.failures == 0 {
+			coming++
+		}
+	}
+	if coming <= logAbove || p.lastUp.IsZero() {
+		return time.Time{}
+	}
+	return p.lastUp.Add(logRest)
+}
+
 func (p *pass) look(name string, slot bool) look {
 	return look{now: p.r.cfg.Now(), sas: p.sas[name], slot: slot, jitter: p.r.cfg.Jitter(), o: p.r.cfg.Options}
 }
@@ -350,6 +375,9 @@ func (p *pass) next() time.Time {
 		if wake.Before(at) {
 			at = wake
 		}
+	}
+	if again := p.logAgain(); again.After(p.r.cfg.Now()) && again.Before(at) {
+		at = again
 	}
 	if len(p.stale) > 0 || at.Before(p.nextList) {
 		return p.nextList

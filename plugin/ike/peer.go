@@ -371,7 +371,7 @@ func (p *peer) tell(l look, phase string) {
 	}
 	switch {
 	case p.failures > 0 && p.reason == nil:
-		s.Problem = problem(CodeFailed, "set up the tunnel with %s: the IKE daemon gives no reason: see its log", p.conn.Remote)
+		s.Problem = problem(CodeFailed, "set up the tunnel with %s: no reason is known yet: see the log of the IKE daemon", p.conn.Remote)
 	case p.reason != nil && (p.failures > 0 || phase != Up):
 		s.Problem = problem(p.reason.Code, "set up the tunnel with %s: %s", p.conn.Remote, p.reason.Text)
 	case phase == Up && slices.ContainsFunc(s.Children, func(c Child) bool { return !c.ESN && !c.Rekeyed }):

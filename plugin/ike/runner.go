@@ -54,38 +54,25 @@ func (r *Runner) Run(ctx context.Context) error {
 // follow connects once and keeps the daemon at the wanted set until the
 // connection fails.
 func (r *Runner) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
 	conn, err := r.cfg.Dial(ctx)
 	if err != nil {
-		cancel()
 		return err
 	}
 	d := daemon{vici.NewSession(conn), r.cfg.Options.Timeout}
 	defer func() { _ = d.session.Close() }()
 	h := newHeard()
-	states, err := r.listen(ctx, h)
+	events, err := r.listen(ctx, eventNames, h)
 	if err != nil {
-		cancel()
 		return err
 	}
-	defer func() {
-		cancel()
-		for range states { // until the listener has ended
-		}
-	}()
-	select {
-	case err := <-states:
-		if err != nil {
-			return err
-		}
-	case <-time.After(r.cfg.Options.Timeout):
-		return silence(r.cfg.Options.Timeout)
-	}
-	return r.serve(ctx, d, h, states)
+	defer events.close()
+	log := &logEar{r: r, h: h}
+	defer log.end()
+	return r.serve(ctx, d, h, events, log)
 }
 
 // serve looks at what there is news of, and at everything now and then.
-func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan error) error {
+func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, log *logEar) error {
 	v, err := d.version(ctx)
 	if err != nil {
 		return err
@@ -97,6 +84,9 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 	for {
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
 		if r.Wanted() != nil {
+			if err := log.want(ctx, p.wantsLog()); err != nil {
+				return err
+			}
 			if wake, err = p.run(ctx, h.take()); err != nil {
 				return err
 			}
@@ -105,7 +95,8 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, failed <-chan er
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
-		case err = <-failed:
+		case err = <-events.failed:
+		case err = <-log.lost():
 		case <-r.News():
 		case <-h.news:
 		case <-timer.C:
