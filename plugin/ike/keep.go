@@ -3,14 +3,15 @@
 package ike
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
 
 const (
-	// together is how far apart the ages of two IKE SAs may be that both ends
+	// atOneTime is how far apart the ages of two IKE SAs may be that both ends
 	// have set up at the same time. Ages are in whole seconds, at each end.
-	together = 10 * time.Second
+	atOneTime = 10 * time.Second
 	// settle is how long an end that may act leaves the other to finish.
 	settle = 3 * time.Second
 )
@@ -32,14 +33,14 @@ func (p *peer) liveOf(sas []sa) []sa {
 // had the first.
 func apart(a, b sa) bool {
 	age := a.Established - b.Established
-	return a.Initiator == b.Initiator || age > together || age < -together
+	return a.Initiator == b.Initiator || age > atOneTime || age < -atOneTime
 }
 
 // better orders IKE SAs: the newer first, and of two that both ends began at the
-// same time the one of the end that leads.
+// same time the one of the end that leads, of which a stock peer knows nothing.
 func (p *peer) better(a, b sa) int {
 	switch {
-	case !apart(a, b):
+	case !apart(a, b) && !p.conn.Stock:
 		return order(a.Initiator == p.conn.Lead)
 	case a.Established != b.Established:
 		return order(a.Established < b.Established)
@@ -56,12 +57,12 @@ func order(first bool) int {
 
 // keep has live, which is not empty, become one complete IKE SA.
 func (p *peer) keep(l look, live []sa, do *plan) {
-	stay := live[0]
-	if len(live) > 1 {
-		p.trim(l, stay, live[1:], do)
+	stay, spare := live[0], p.spare(live)
+	if len(spare) > 0 {
+		p.trim(l, stay, spare, do)
 	} else {
 		p.twins = time.Time{}
-		p.fill(l, stay, do)
+		p.fill(l, together(live), do)
 	}
 	if stay.complete(p.conn) {
 		for _, s := range l.sas {
@@ -72,6 +73,33 @@ func (p *peer) keep(l look, live []sa, do *plan) {
 	}
 	p.single(l, stay, do)
 	p.endNarrow(l, stay, do)
+}
+
+// spare returns the IKE SAs of a pair that are too many. ovs-monitor-ipsec has a
+// connection for each direction, and libreswan begins one anew as soon as the child ends
+// that it made last for it. So with such a peer an IKE SA stays that has the youngest
+// child of a direction.
+func (p *peer) spare(live []sa) []sa {
+	if !p.conn.Stock {
+		return live[1:]
+	}
+	return slices.DeleteFunc(slices.Clone(live[1:]), func(s sa) bool {
+		return slices.ContainsFunc(s.Children, func(c childSA) bool {
+			all := together(live).has(c.Name)
+			return len(all) > 0 && all[len(all)-1].ID == c.ID
+		})
+	})
+}
+
+// together returns the first of IKE SAs with the children of all.
+func together(live []sa) sa {
+	s := live[0]
+	s.Children = nil
+	for _, other := range live {
+		s.Children = append(s.Children, other.Children...)
+	}
+	slices.SortStableFunc(s.Children, func(a, b childSA) int { return cmp.Compare(a.ID, b.ID) })
+	return s
 }
 
 // trim ends the IKE SAs of a pair that are too many. Of two that both ends began

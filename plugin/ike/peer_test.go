@@ -132,6 +132,15 @@ func TestStep(t *testing.T) {
 		}},
 		"both began: the end that leads keeps its own": {story: []moment{
 			{sas: []sa{ikeSA(2, false, 0, "in"), ikeSA(1, true, 1*s, "out")}, want: "terminate 2; up; again in 1s"}}},
+		"a stock peer begins anew what is ended: both stay": {story: []moment{
+			{change: func(p *peer) { p.conn.Stock = true }, sas: []sa{ikeSA(2, false, 0, "in"), ikeSA(1, true, 1*s, "out")}, want: "up"},
+			{at: 60 * s, sas: []sa{ikeSA(2, false, 60*s, "in"), ikeSA(1, true, 61*s, "out", "in")}, want: "up"},
+			{at: 61 * s, sas: []sa{ikeSA(2, false, 61*s, "in"), ikeSA(1, true, 62*s)}, want: "terminate 1; waiting; again in 1s"},
+			{at: 62 * s, sas: []sa{ikeSA(2, false, 62*s, "in", "out"), ikeSA(1, true, 63*s, "out", "in")}, want: "terminate 1; up; again in 1s"},
+		}},
+		"a stock peer: what it has made anew goes": {story: []moment{
+			{change: func(p *peer) { p.conn.Stock = true }, sas: []sa{ikeSA(2, false, 0, "in"), ikeSA(1, true, 1*s, "in")}, want: "terminate 1; waiting; again in 1s"},
+		}},
 		"both began: the other end leaves it to that": {follows: true, story: []moment{
 			{sas: []sa{ikeSA(2, true, 0, "out"), ikeSA(1, false, 1*s, "in")}, want: "up; again in 1s"},
 			{at: 15 * s, sas: []sa{ikeSA(2, true, 15*s, "out"), ikeSA(1, false, 16*s, "in")}, want: "terminate 2; up; again in 1s"},
