@@ -238,6 +238,18 @@ func (f *fakeCharon) raise(event string, m vici.Message) {
 	}
 }
 
+// Logs returns how many listen to its log.
+func (f *fakeCharon) Logs() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.clients {
+		if c.events["log"] {
+			n++
+		}
+	}
+	return n
+}
+
 // Do has change work on it while nobody else does.
 func (f *fakeCharon) Do(change func()) {
 	f.mu.Lock()

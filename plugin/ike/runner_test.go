@@ -244,6 +244,52 @@ func TestDaemonIsBusyForAWhile(t *testing.T) {
 	})
 }
 
+// While many come up their log is left alone, and it is listened to again when nothing
+// comes up any more, or few do.
+func TestLogWhileManyComeUp(t *testing.T) {
+	inRig(t, Options{Parallel: 4}, func(g rig) {
+		if g.after(time.Second); g.Logs() != 0 {
+			g.Error("it listens before anything is wanted")
+		}
+		g.Do(func() { g.Hold = true })
+		var cs []Conn
+		for n := range 20 {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		if g.after(time.Second); g.Logs() != 1 {
+			g.Error("it does not listen while nothing has come up")
+		}
+		come := func(n int) {
+			g.Do(func() {
+				for _, s := range g.sas {
+					if s.State == "CONNECTING" && n > 0 {
+						g.establish(s)
+						n--
+					}
+				}
+			})
+			g.Peers()
+			g.after(time.Second / 2)
+		}
+		if come(4); g.Logs() != 0 {
+			g.Error("it listens while 16 are coming up")
+		}
+		if g.after(logRest); g.Logs() != 1 {
+			g.Error("it does not listen when nothing comes up")
+		}
+		come(4)
+		if come(4); g.Logs() != 1 {
+			g.Error("it does not listen while few are coming up")
+		}
+		come(4)
+		come(4)
+		for n := range cs {
+			g.phase(g.runner.State(), cs[n].Name, Up, "")
+		}
+	})
+}
+
 func TestOldDaemon(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Stop() // the Runner may have met it already
