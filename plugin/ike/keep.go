@@ -83,11 +83,14 @@ func (p *peer) spare(live []sa) []sa {
 	if !p.conn.Stock {
 		return live[1:]
 	}
+	all, youngest := together(live), map[uint32]bool{}
+	for _, c := range all.Children {
+		if cs := all.has(c.Name); len(cs) > 0 {
+			youngest[cs[len(cs)-1].ID] = true
+		}
+	}
 	return slices.DeleteFunc(slices.Clone(live[1:]), func(s sa) bool {
-		return slices.ContainsFunc(s.Children, func(c childSA) bool {
-			all := together(live).has(c.Name)
-			return len(all) > 0 && all[len(all)-1].ID == c.ID
-		})
+		return slices.ContainsFunc(s.Children, func(c childSA) bool { return youngest[c.ID] })
 	})
 }
 
