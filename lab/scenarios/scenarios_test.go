@@ -42,6 +42,20 @@ func TestScenarios(t *testing.T) {
 	for _, why := range failed {
 		t.Log(why)
 	}
+	for _, why := range failed {
+		t.Log(verdict(why))
+	}
+}
+
+// verdict returns the script and the line that says why it failed, of which the very end
+// of the output is to have one for each.
+func verdict(why string) string {
+	lines := strings.Split(why, "\n")
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "FAIL: ") })
+	if at < 0 {
+		at = len(lines) - 1
+	}
+	return lines[0] + ": " + strings.TrimPrefix(lines[at], "FAIL: ")
 }
 
 // run runs a scenario; its output is shown when it fails, or with -v. It returns the
@@ -82,6 +96,15 @@ func play(t *testing.T, script string) ([]byte, error) {
 	// An interrupt lets the lab take its machine down.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	return cmd.CombinedOutput()
+}
+
+func TestVerdict(t *testing.T) {
+	if got := verdict("a.sh\nb\nFAIL: not within 5 s: c\nd"); got != "a.sh: not within 5 s: c" {
+		t.Errorf("%q", got)
+	}
+	if got := verdict("a.sh\nb\nlab: the machine died"); got != "a.sh: lab: the machine died" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestReason(t *testing.T) {
