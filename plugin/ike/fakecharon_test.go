@@ -32,6 +32,7 @@ type fakeCharon struct {
 	serial   uint32
 	commands []string
 	lists    int // how often it listed IKE SAs
+	audits   int // and connections
 	clients  map[*fakeClient]bool
 	serving  sync.WaitGroup
 }
@@ -145,6 +146,7 @@ func (f *fakeCharon) command(name string, m vici.Message) []vici.Packet {
 	case "version":
 		reply = vici.Message{vici.Text("daemon", "charon-systemd"), vici.Text("version", f.Version)}
 	case "get-conns":
+		f.audits++
 		reply = vici.Message{vici.List("conns", slices.Sorted(maps.Keys(f.conns))...)}
 	case "get-shared":
 		reply = vici.Message{vici.List("keys", slices.Sorted(maps.Keys(f.shared))...)}

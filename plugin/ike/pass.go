@@ -21,19 +21,20 @@ const atOnce = 16
 // listRestMost: it goes over all its IKE SAs for every list, also of one, asks the kernel
 // about each child, and waits for the IKE SAs that it is working at, so lists could take
 // all the time that many need to come up. An audit, which lists everything, takes at most
-// 1/auditShare of the time.
+// 1/auditShare of the time, and while many come up it waits, at most auditLate longer.
 const (
 	listRestTimes = 3
 	listRestMost  = 5 * time.Second
 	auditShare    = 10
+	auditLate     = time.Minute
 )
 
-// charon's log is listened to but while more than logAbove Conns come up for which nothing
-// has failed, and some did within logRest: its lines cost charon a fifth of its time then,
-// and what fails among them says so again at its next attempt.
+// Many come up while more than manyAbove Conns do for which nothing has failed, and some
+// did within manyRest. charon's log is not listened to then: its lines cost charon a fifth
+// of its time, and what fails says so again at its next attempt.
 const (
-	logAbove = 8
-	logRest  = 3 * time.Second
+	manyAbove = 8
+	manyRest  = 3 * time.Second
 )
 
 // pass brings the daemon to the wanted set, as long as one connection to it lasts: each
@@ -70,7 +71,7 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	p.wake(now)
 	var err error
 	switch {
-	case !now.Before(p.nextAudit):
+	case !now.Before(p.auditAt()):
 		err = p.audit(ctx)
 	case !now.Before(p.nextList):
 		err = p.list(ctx)
@@ -273,20 +274,33 @@ func (p *pass) steps(ctx context.Context, names []string) error {
 }
 
 // wantsLog tells whether charon's log is to be listened to.
-func (p *pass) wantsLog() bool { return !p.r.cfg.Now().Before(p.logAgain()) }
+func (p *pass) wantsLog() bool { return !p.r.cfg.Now().Before(p.quietAt()) }
 
-// logAgain returns when charon's log is to be listened to, if nothing comes up until then.
-func (p *pass) logAgain() time.Time {
+// auditAt returns when everything is to be looked at.
+func (p *pass) auditAt() time.Time {
+	quiet, late := p.quietAt(), p.nextAudit.Add(auditLate)
+	switch {
+	case p.nextAudit.IsZero() || quiet.Before(p.nextAudit):
+		return p.nextAudit
+	case late.Before(quiet):
+		return late
+	}
+	return quiet
+}
+
+// quietAt returns when it is no more so that many come up, if nothing comes up until then:
+// zero if it is not so now.
+func (p *pass) quietAt() time.Time {
 	coming := 0
 	for _, q := range p.r.peers {
 		if q.state.Phase != Up && q.failures == 0 {
 			coming++
 		}
 	}
-	if coming <= logAbove || p.lastUp.IsZero() {
+	if coming <= manyAbove || p.lastUp.IsZero() {
 		return time.Time{}
 	}
-	return p.lastUp.Add(logRest)
+	return p.lastUp.Add(manyRest)
 }
 
 func (p *pass) look(name string, slot bool) look {
@@ -370,14 +384,14 @@ func (p *pass) next() time.Time {
 			return p.r.cfg.Now()
 		}
 	}
-	at := p.nextAudit
+	at := p.auditAt()
 	for _, wake := range p.wakes {
 		if wake.Before(at) {
 			at = wake
 		}
 	}
-	if again := p.logAgain(); again.After(p.r.cfg.Now()) && again.Before(at) {
-		at = again
+	if quiet := p.quietAt(); quiet.After(p.r.cfg.Now()) && quiet.Before(at) {
+		at = quiet
 	}
 	if len(p.stale) > 0 || at.Before(p.nextList) {
 		return p.nextList

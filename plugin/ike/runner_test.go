@@ -275,7 +275,7 @@ func TestLogWhileManyComeUp(t *testing.T) {
 		if come(4); g.Logs() != 0 {
 			g.Error("it listens while 16 are coming up")
 		}
-		if g.after(logRest); g.Logs() != 1 {
+		if g.after(manyRest); g.Logs() != 1 {
 			g.Error("it does not listen when nothing comes up")
 		}
 		come(4)
@@ -286,6 +286,51 @@ func TestLogWhileManyComeUp(t *testing.T) {
 		come(4)
 		for n := range cs {
 			g.phase(g.runner.State(), cs[n].Name, Up, "")
+		}
+	})
+}
+
+// Nothing is audited while many come up, but for what somebody wants no more, and at last.
+func TestAuditWhileManyComeUp(t *testing.T) {
+	inRig(t, Options{Parallel: 200, Attempt: time.Hour}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		var cs []Conn
+		for n := range 200 {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		// come has one come up each half of a second, and tells how often all was audited.
+		come := func(n int) (audits int) {
+			g.Do(func() { g.audits = 0 })
+			for range n {
+				g.Do(func() {
+					if i := slices.IndexFunc(g.sas, func(s *sa) bool { return s.State == "CONNECTING" }); i >= 0 {
+						g.establish(g.sas[i])
+					}
+				})
+				g.Peers()
+				g.after(time.Second / 2)
+			}
+			g.Do(func() { audits = g.audits })
+			return audits
+		}
+		g.after(time.Second)
+		if n := come(60); n != 0 {
+			g.Errorf("%d audits in 30 s of it", n)
+		}
+		g.runner.Want(cs[:199])
+		if n := come(2); n != 1 {
+			g.Errorf("%d audits when one was wanted no more, want 1", n)
+		}
+		if n := come(120); n != 0 {
+			g.Errorf("%d audits in 60 s of it", n)
+		}
+		if n := come(20); n != 1 {
+			g.Errorf("%d audits in the 10 s after that, want 1", n)
+		}
+		g.Do(func() { g.audits = 0 })
+		if g.after(2 * manyRest); g.audits == 0 {
+			g.Error("no audit when nothing comes up")
 		}
 	})
 }
