@@ -51,7 +51,7 @@ def selectors(children):
 def connection(i, children, kind):
     ike, esp = PROPOSALS[kind]
     return {"version": "2", "local_addrs": [peer(i)], "remote_addrs": [HERE], "proposals": ike, "mobike": "no",
-            "unique": "never", "rekey_time": "4h", "dpd_delay": "1h",
+            "unique": "never", "rekey_time": "%ds" % (14400 - i), "dpd_delay": "1h",
             "local": {"auth": "psk", "id": peer(i)}, "remote": {"auth": "psk", "id": HERE},
             "children": {"p%d-%s" % (i, name): {"local_ts": [here], "remote_ts": [there], "mode": "transport", "esp_proposals": esp,
                                                 "rekey_time": "1h", "replay_window": "256"}
