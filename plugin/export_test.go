@@ -57,3 +57,6 @@ func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
 
 // CodeOf returns the code that an operator is told of an error.
 func CodeOf(err error) string { return problemOf(err).Code }
+
+// Saw has the last round have seen a snapshot.
+func (d *Daemon) Saw(s ovsdb.Snapshot) { d.seen = &scene{snapshot: s} }

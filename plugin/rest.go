@@ -4,8 +4,11 @@ package plugin
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"time"
 
+	"ovs-ipsec-offload/ovsdb"
 	"ovs-ipsec-offload/plugin/ike"
 )
 
@@ -30,10 +33,10 @@ func signal(c chan<- struct{}) {
 // While more than restAbove pairs are being keyed, a round is followed by a rest that
 // is roundRestTimes as long, and no longer than roundRestMost: a round for every step of every
 // pair would take from the IKE daemon the time that it needs, and show nothing. An
-// alarm ends the rest.
+// alarm ends the rest, and so does a tunnel for which no guard may stand.
 const (
 	restAbove      = 4
-	roundRestTimes = 7
+	roundRestTimes = 20
 	roundRestMost  = 10 * time.Second
 )
 
@@ -44,11 +47,52 @@ func (d *Daemon) rest(ctx context.Context, round time.Duration) {
 	}
 	timer := time.NewTimer(min(roundRestTimes*round, roundRestMost))
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-d.haste:
-	case <-timer.C:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.haste:
+			return
+		case <-timer.C:
+			return
+		case <-d.cfg.Database.Changed():
+			d.Poke() // the change is still to be seen
+			if d.hasNewEnd() {
+				return
+			}
+		}
 	}
+}
+
+// hasNewEnd tells whether the database names a local end of tunnels that the last round
+// did not see.
+func (d *Daemon) hasNewEnd() bool {
+	d.mu.Lock()
+	seen := d.seen
+	d.mu.Unlock()
+	if seen == nil {
+		return true
+	}
+	known := map[tunnelEnd]bool{}
+	for i := range seen.snapshot.Tunnels {
+		known[endOf(&seen.snapshot.Tunnels[i])] = true
+	}
+	now, _ := d.cfg.Database.Current()
+	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool { return !known[endOf(&t)] })
+}
+
+// tunnelEnd is what a guard is for. The address of a tunnel without local_ip is the one
+// that routing gives it, which is that of all tunnels to the same peer.
+type tunnelEnd struct {
+	local, remote netip.Addr
+	port          uint16
+}
+
+func endOf(t *ovsdb.Tunnel) tunnelEnd {
+	if t.Local.IsValid() {
+		return tunnelEnd{local: t.Local, port: t.DstPort}
+	}
+	return tunnelEnd{remote: t.Remote, port: t.DstPort}
 }
 
 // What happens seldom comes alone: an IKE daemon makes the SAs and policies of a pair one
@@ -77,14 +121,15 @@ func (d *Daemon) gather(ctx context.Context, round time.Duration) {
 	}
 }
 
-// coming returns how many pairs the IKE daemon is at.
+// coming returns how many pairs the IKE daemon is at, without those whose last attempt has
+// failed: a peer may be down for days.
 func (d *Daemon) coming() int {
 	if d.cfg.IKE == nil {
 		return 0
 	}
 	n := 0
 	for _, c := range d.cfg.IKE.State().Conns {
-		if c.Phase == ike.Loading || c.Phase == ike.Waiting || c.Phase == ike.Connecting {
+		if c.Problem == nil && (c.Phase == ike.Loading || c.Phase == ike.Waiting || c.Phase == ike.Connecting) {
 			n++
 		}
 	}

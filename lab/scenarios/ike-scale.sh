@@ -7,6 +7,7 @@
 # peers: a charon without dos protection, with an address for each (scale.py peers).
 #
 # PEERS     numbers of tunnels (default "10 100 400")
+# TURNS     how often charon's load-tester and ours have their turn (default 3)
 # MORE      tunnels added one by one to the last of them (default 9)
 # CHILDREN  two, or one (ipsec_children=one)
 # PARTS     of "load-tester ours strongswan libreswan"
@@ -14,7 +15,7 @@
 # docs/performance.md): Debian does not package it.
 . "$(dirname "$0")/ike.sh"
 here=$(pwd)
-peers=${PEERS:-"10 100 400"} more=${MORE:-9} children=${CHILDREN:-two} parts=${PARTS:-"load-tester ours strongswan libreswan"}
+peers=${PEERS:-"10 100 400"} turns=${TURNS:-3} more=${MORE:-9} children=${CHILDREN:-two} parts=${PARTS:-"load-tester ours strongswan libreswan"}
 cap=${CAP:-300}
 most=${peers##* }
 # The load-tester asks no peer for a sign of life; ours would, every 10 s where there
@@ -35,7 +36,9 @@ rates() {
 	exchanges=$(divide "$(((1 + $4) * $5))" "$6") childs=$(divide "$(($4 * $5))" "$6")
 	row "$1" "$2" "$3: $(divide "$5" "$6") pairs/s, $exchanges exchanges/s, $childs child SAs/s"
 }
-compare() { row "ours / load-tester" "$1" "exchanges $(divide "$exchanges" "$its_exchanges"), child SAs $(divide "$childs" "$its_children")"; }
+# compare: what ours reached by what the load-tester did just before.
+compare() { echo "$(divide "$exchanges" "$its_exchanges") $(divide "$childs" "$its_children")" >>/tmp/ratios; }
+ratios() { row "ours / load-tester" "$1" "medians of $turns turns: exchanges $(cut -d' ' -f1 /tmp/ratios | median), child SAs $(cut -d' ' -f2 /tmp/ratios | median); exchanges of each turn: $(cut -d' ' -f1 /tmp/ratios | paste -sd' ')"; }
 
 say "addresses for $((most + more)) peers on hv2"
 sysctl -q -w net.ipv4.neigh.default.gc_thresh1=4096 net.ipv4.neigh.default.gc_thresh2=4096 net.ipv4.neigh.default.gc_thresh3=8192
@@ -150,6 +153,11 @@ one_more() {
 	row "ours: one more" "$most" "median of $more: $(cut -d' ' -f1 /tmp/ones | median) ms to the first packet, exchanges $(cut -d' ' -f2 /tmp/ones | median) ms, $(cut -d' ' -f3 /tmp/ones | median) ms to encrypted; together without the exchanges $(awk '{ print $1 + $3 }' /tmp/ones | median) ms; others' SAs gone: 0"
 }
 
+# one_more_if N: if all of N are up.
+one_more_if() {
+	if [ "$up" = "$1" ]; then one_more; else row "ours: one more" "$1" "not measured: only $up of $1 are up"; fi
+}
+
 # stock KIND N: ovs-monitor-ipsec on hv1, then one more tunnel.
 stock() {
 	peers_start $(($2 + 1)) stock
@@ -175,16 +183,22 @@ if wants load-tester && [ -e "$here/libstrongswan-load-tester.so" ]; then
 	reference=yes
 fi
 [ -n "$reference" ] || note "no LOAD_TESTER: no reference"
+# turn SIZE: one of the load-tester's, one of ours.
+turn() {
+	[ -z "$reference" ] || load_tester "$1"
+	wants ours || return 0
+	ours "$1"
+	[ -z "$reference" ] || compare
+}
 for size in $peers; do
 	say "$size tunnels: charon's load-tester, and ours"
-	[ -z "$reference" ] || load_tester "$size"
-	wants ours || continue
-	ours "$size"
-	[ -z "$reference" ] || compare "$size"
-	if [ "$size" = "$most" ]; then
-		if [ "$up" = "$size" ]; then one_more; else row "ours: one more" "$size" "not measured: only $up of $size are up"; fi
-	fi
-	ours_end
+	: >/tmp/ratios
+	for n in $(seq "$turns"); do
+		turn "$size"
+		[ "$n$size" != "$turns$most" ] || ! wants ours || one_more_if "$size"
+		! wants ours || ours_end
+	done
+	[ ! -s /tmp/ratios ] || ratios "$size"
 done
 for kind in strongswan libreswan; do
 	wants $kind || continue

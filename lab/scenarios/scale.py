@@ -50,7 +50,9 @@ def selectors(children):
 
 def connection(i, children, kind):
     ike, esp = PROPOSALS[kind]
-    return {"version": "2", "local_addrs": [peer(i)], "remote_addrs": [HERE], "proposals": ike, "mobike": "no",
+    # As subnets, since one charon has the connections of all peers: of an address it makes
+    # a number whenever it looks for the connection of a request.
+    return {"version": "2", "local_addrs": [peer(i) + "/32"], "remote_addrs": [HERE + "/32"], "proposals": ike, "mobike": "no",
             "unique": "never", "rekey_time": "%ds" % (14400 - i), "dpd_delay": "1h",
             "local": {"auth": "psk", "id": peer(i)}, "remote": {"auth": "psk", "id": HERE},
             "children": {"p%d-%s" % (i, name): {"local_ts": [here], "remote_ts": [there], "mode": "transport", "esp_proposals": esp,
