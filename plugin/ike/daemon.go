@@ -75,6 +75,34 @@ func (d daemon) list(ctx context.Context, conn string) (map[string][]sa, error) 
 	return found, err
 }
 
+// command is one of several to be given at once.
+type command struct {
+	vici.Request
+	done func(answer vici.Message, refused error) // nil: it may be refused, because what it is about is gone by itself
+}
+
+// give gives commands one after the other, without waiting for an answer to each: charon
+// wakes several threads for every message, of which it takes and sends many at once then.
+func (d daemon) give(ctx context.Context, commands []command) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	still := time.AfterFunc(d.timeout, func() { cancel(silence(d.timeout)) })
+	defer still.Stop()
+	requests := make([]vici.Request, len(commands))
+	for i, c := range commands {
+		requests[i] = c.Request
+	}
+	return d.session.Calls(ctx, requests, func(i int, m vici.Message, err error) {
+		still.Reset(d.timeout)
+		if done := commands[i].done; done != nil {
+			done(m, err)
+		}
+	})
+}
+
 // may carries out a command that the daemon may refuse, because what it is about
 // is gone by itself.
 func (d daemon) may(ctx context.Context, command string, m vici.Message) error {

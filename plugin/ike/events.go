@@ -13,11 +13,14 @@ import (
 )
 
 // eventNames are the events that say that something is to be looked at. alert came with
-// 6.0.3. logEvent, in every version, says why something failed: it brings every line of
-// charon's log, two dozen for a tunnel that comes up.
+// 6.0.3.
+//
+// quietEvents are listened to but while many come up. log, which is in every version, says
+// why something failed: it brings every line of charon's log, two dozen for a tunnel that
+// comes up. ike-updown says what the children's events do, but of an IKE SA without any.
 var (
-	eventNames = []string{"ike-updown", "ike-rekey", "child-updown", "child-rekey", "alert"}
-	logEvent   = []string{"log"}
+	eventNames  = []string{"ike-rekey", "child-updown", "child-rekey", "alert"}
+	quietEvents = []string{"log", "ike-updown"}
 )
 
 // heard is what the events said since it was last taken.
@@ -137,18 +140,18 @@ func (r *Runner) listen(ctx context.Context, events []string, h *heard) (*ear, e
 	return nil, err
 }
 
-// logEar listens to the daemon's log while that is wanted.
-type logEar struct {
+// quietEar listens to quietEvents while that is wanted.
+type quietEar struct {
 	r *Runner
 	h *heard
 	*ear
 }
 
 // want begins to listen, or ends it.
-func (l *logEar) want(ctx context.Context, yes bool) (err error) {
+func (l *quietEar) want(ctx context.Context, yes bool) (err error) {
 	switch {
 	case yes && l.ear == nil:
-		l.ear, err = l.r.listen(ctx, logEvent, l.h)
+		l.ear, err = l.r.listen(ctx, quietEvents, l.h)
 	case !yes && l.ear != nil:
 		l.close()
 		l.ear = nil
@@ -157,10 +160,10 @@ func (l *logEar) want(ctx context.Context, yes bool) (err error) {
 }
 
 // end ends it.
-func (l *logEar) end() { _ = l.want(context.Background(), false) }
+func (l *quietEar) end() { _ = l.want(context.Background(), false) }
 
 // lost gets what the connection failed with.
-func (l *logEar) lost() <-chan error {
+func (l *quietEar) lost() <-chan error {
 	if l.ear == nil {
 		return nil
 	}

@@ -3,11 +3,14 @@
 package ike
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"maps"
 	"slices"
 	"time"
+
+	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
 // few is how many Conns are looked at one by one; more are listed all at once, since
@@ -30,8 +33,8 @@ const (
 )
 
 // Many come up while more than manyAbove Conns do for which nothing has failed, and some
-// did within manyRest. charon's log is not listened to then: its lines cost charon a fifth
-// of its time, and what fails says so again at its next attempt.
+// did within manyRest. quietEvents are not listened to then: charon's log alone costs it a
+// fifth of its time, and what fails says so again at its next attempt.
 const (
 	manyAbove = 8
 	manyRest  = 3 * time.Second
@@ -242,30 +245,13 @@ func (p *pass) listed(began time.Time) time.Duration {
 // afterwards.
 func (p *pass) steps(ctx context.Context, names []string) error {
 	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return p.r.peers[name] == nil || slices.Contains(names, name) })
-	busy := 0
-	for _, q := range p.r.peers {
-		if q.underWay() {
-			busy++
+	busy := p.busy()
+	for len(names) > 0 {
+		commands, loading := p.decide(names, &busy)
+		if err := p.d.give(ctx, commands); err != nil {
+			return err
 		}
-	}
-	for _, name := range names {
-		q := p.r.peers[name]
-		for again := true; again; {
-			was := q.underWay()
-			l := p.look(name, busy < p.r.cfg.Options.Parallel)
-			do := q.step(l)
-			p.note(name, do)
-			if now := q.underWay(); now && !was {
-				busy++
-			} else if was && !now {
-				busy--
-			}
-			loading, err := p.carryOut(ctx, q, l, do)
-			if err != nil {
-				return err
-			}
-			again = loading && q.loaded
-		}
+		names = slices.DeleteFunc(loading, func(name string) bool { return !p.r.peers[name].loaded })
 	}
 	for _, name := range p.starved[:min(len(p.starved), max(0, p.r.cfg.Options.Parallel-busy))] {
 		p.ready[name] = true
@@ -273,8 +259,45 @@ func (p *pass) steps(ctx context.Context, names []string) error {
 	return nil
 }
 
-// wantsLog tells whether charon's log is to be listened to.
-func (p *pass) wantsLog() bool { return !p.r.cfg.Now().Before(p.quietAt()) }
+// busy returns how many Conns are under way.
+func (p *pass) busy() (n int) {
+	for _, q := range p.r.peers {
+		if q.underWay() {
+			n++
+		}
+	}
+	return n
+}
+
+// decide steps the named Conns, and returns what is to be done for it and those that are
+// loaded by it. Loading comes last: others wait for a slot already.
+func (p *pass) decide(names []string, busy *int) (commands []command, loading []string) {
+	var loads []command
+	for _, name := range names {
+		q := p.r.peers[name]
+		was := q.underWay()
+		l := p.look(name, *busy < p.r.cfg.Options.Parallel)
+		do := q.step(l)
+		p.note(name, do)
+		if now := q.underWay(); now && !was {
+			*busy++
+		} else if was && !now {
+			*busy--
+		}
+		for _, a := range do.do {
+			p.r.cfg.Log.Debug("IKE daemon", "conn", name, "do", a.verb, "child", a.child, "id", a.id, "why", a.why)
+			if a.verb == doLoad {
+				loading, loads = append(loading, name), append(loads, p.load(q, l)...)
+			} else {
+				commands = append(commands, p.command(q, l, a))
+			}
+		}
+	}
+	return append(commands, loads...), loading
+}
+
+// quiet tells whether it is not so that many come up.
+func (p *pass) quiet() bool { return !p.r.cfg.Now().Before(p.quietAt()) }
 
 // auditAt returns when everything is to be looked at.
 func (p *pass) auditAt() time.Time {
@@ -317,64 +340,58 @@ func (p *pass) note(name string, do plan) {
 	}
 }
 
-// carryOut does what a step wants, and tells whether that was to load the Conn.
-func (p *pass) carryOut(ctx context.Context, q *peer, l look, do plan) (loading bool, err error) {
-	for _, a := range do.do {
-		p.r.cfg.Log.Debug("IKE daemon", "conn", q.conn.Name, "do", a.verb, "child", a.child, "id", a.id, "why", a.why)
-		switch a.verb {
-		case doLoad:
-			loading = true
-			err = p.load(ctx, q, l)
-		case doInitiate:
-			if _, err = p.d.call(ctx, "initiate", initiate(q.conn.Name, a.child)); isRefusal(err) {
-				q.loaded, err = false, nil // somebody has unloaded it
+// command returns the command for an action, other than to load.
+func (p *pass) command(q *peer, l look, a action) command {
+	switch a.verb {
+	case doInitiate:
+		return command{vici.Request{Command: "initiate", Message: initiate(q.conn.Name, a.child)}, func(_ vici.Message, refused error) {
+			if refused != nil {
+				q.loaded = false // somebody has unloaded it
 				p.wakes[q.conn.Name] = l.now.Add(young)
 			}
-		case doRekey:
-			err = p.d.may(ctx, "rekey", childID(a.id))
-		case doTerminate:
-			err = p.d.may(ctx, "terminate", terminateIKE(a.id))
-		case doTerminateChild:
-			err = p.d.may(ctx, "terminate", terminateChild(a.id))
-		}
-		if err != nil {
-			return false, err
-		}
+		}}
+	case doRekey:
+		return command{Request: vici.Request{Command: "rekey", Message: childID(a.id)}}
+	case doTerminateChild:
+		return command{Request: vici.Request{Command: "terminate", Message: terminateChild(a.id)}}
+	default:
+		return command{Request: vici.Request{Command: "terminate", Message: terminateIKE(a.id)}}
 	}
-	return loading, nil
 }
 
-// load loads a Conn with what it needs. A refusal becomes the peer's problem.
-func (p *pass) load(ctx context.Context, q *peer, l look) error {
-	err := p.loadAll(ctx, q.conn)
-	switch {
-	case err == nil:
-		q.hasLoaded()
-		p.r.cfg.Log.Debug("loaded into the IKE daemon", "conn", q.conn.Name)
-		return nil
-	case isRefusal(err):
-		q.refused(problem(CodeRefused, "the IKE daemon refuses the configuration: %v: check psk, certificate and key of this tunnel", err), l)
-		p.wakes[q.conn.Name] = q.next
-		return nil
+// load returns the commands that load a Conn with what it needs. A refusal of one of them
+// becomes the peer's problem.
+func (p *pass) load(q *peer, l look) (commands []command) {
+	var refusal error
+	heed := func(name string, m vici.Message, done func(vici.Message)) {
+		commands = append(commands, command{vici.Request{Command: name, Message: m}, func(answer vici.Message, refused error) {
+			if refusal = cmp.Or(refusal, refused); refusal == nil {
+				done(answer)
+			}
+		}})
 	}
-	return err
-}
-
-func (p *pass) loadAll(ctx context.Context, c Conn) error {
+	c := q.conn
 	if !c.Auth.PSK.Empty() {
-		if _, err := p.d.call(ctx, "load-shared", loadShared(c)); err != nil {
-			return err
-		}
+		heed("load-shared", loadShared(c), func(vici.Message) {})
 	}
 	if !p.hasKey(c.Auth.Key) {
-		m, err := p.d.call(ctx, "load-key", loadKey(c.Auth.Key))
-		if err != nil {
-			return err
-		}
-		p.keys[sha256.Sum256(c.Auth.Key.Bytes())] = m.Get("id")
+		heed("load-key", loadKey(c.Auth.Key), func(m vici.Message) { p.keys[sha256.Sum256(c.Auth.Key.Bytes())] = m.Get("id") })
 	}
-	_, err := p.d.call(ctx, "load-conn", loadConn(c, p.r.cfg.Options))
-	return err
+	commands = append(commands, command{vici.Request{Command: "load-conn", Message: loadConn(c, p.r.cfg.Options)}, func(_ vici.Message, refused error) {
+		p.loaded(q, l, cmp.Or(refusal, refused))
+	}})
+	return commands
+}
+
+// loaded notes what came of loading a Conn.
+func (p *pass) loaded(q *peer, l look, refusal error) {
+	if refusal == nil {
+		q.hasLoaded()
+		p.r.cfg.Log.Debug("loaded into the IKE daemon", "conn", q.conn.Name)
+		return
+	}
+	q.refused(problem(CodeRefused, "the IKE daemon refuses the configuration: %v: check psk, certificate and key of this tunnel", refusal), l)
+	p.wakes[q.conn.Name] = q.next
 }
 
 // next returns when to run again without an event.

@@ -66,13 +66,13 @@ func (r *Runner) follow(ctx context.Context) error {
 		return err
 	}
 	defer events.close()
-	log := &logEar{r: r, h: h}
-	defer log.end()
-	return r.serve(ctx, d, h, events, log)
+	quiet := &quietEar{r: r, h: h}
+	defer quiet.end()
+	return r.serve(ctx, d, h, events, quiet)
 }
 
 // serve looks at what there is news of, and at everything now and then.
-func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, log *logEar) error {
+func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, quiet *quietEar) error {
 	v, err := d.version(ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, log
 	for {
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
 		if r.Wanted() != nil {
-			if err := log.want(ctx, p.wantsLog()); err != nil {
+			if err := quiet.want(ctx, p.quiet()); err != nil {
 				return err
 			}
 			if wake, err = p.run(ctx, h.take()); err != nil {
@@ -96,7 +96,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, log
 		case <-ctx.Done():
 			err = ctx.Err()
 		case err = <-events.failed:
-		case err = <-log.lost():
+		case err = <-quiet.lost():
 		case <-r.News():
 		case <-h.news:
 		case <-timer.C:

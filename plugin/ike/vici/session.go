@@ -4,12 +4,17 @@ package vici
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
+
+// longAgo is a deadline that ends what goes on.
+var longAgo = time.Unix(1, 0)
 
 // ErrUnknown is in the error of a command or event that the daemon does not have.
 var ErrUnknown = errors.New("the daemon does not know it")
@@ -43,6 +48,50 @@ func (s *Session) Call(ctx context.Context, command string, m Message) (Message,
 	defer s.bind(ctx)()
 	answer, err := s.call(command, m, func(Message) {})
 	return answer, s.because(ctx, command, err)
+}
+
+// Request is a command with its message.
+type Request struct {
+	Command string
+	Message Message
+}
+
+// Calls has the daemon carry out commands in their order, none of which waits for the
+// answer to the one before. It calls each for every answer. err is nil, or a Refusal or
+// ErrUnknown, after which the next ones go on.
+func (s *Session) Calls(ctx context.Context, rs []Request, each func(i int, answer Message, err error)) error {
+	defer s.bind(ctx)()
+	written := make(chan error, 1)
+	go func() { written <- s.write(rs) }()
+	for i, r := range rs {
+		answer, err := s.reply(r.Command, func(Message) {})
+		if !isAnswer(err) {
+			_ = s.conn.SetDeadline(longAgo) // ends the writing
+			if unsent := <-written; errors.Is(err, os.ErrDeadlineExceeded) {
+				err = cmp.Or(unsent, err) // it was the writing that failed, or ctx
+			}
+			return s.because(ctx, r.Command, err)
+		}
+		each(i, answer, err)
+	}
+	return s.because(ctx, "send", <-written)
+}
+
+// write writes requests. Nobody is left to wait for an answer to what it cannot write.
+func (s *Session) write(rs []Request) error {
+	for _, r := range rs {
+		if err := (Packet{CmdRequest, r.Command, r.Message}).Write(s.conn); err != nil {
+			_ = s.conn.SetDeadline(longAgo)
+			return fmt.Errorf("%s: %w", r.Command, err)
+		}
+	}
+	return nil
+}
+
+// isAnswer tells whether the session goes on after an error.
+func isAnswer(err error) bool {
+	_, refused := errors.AsType[*Refusal](err)
+	return err == nil || refused || errors.Is(err, ErrUnknown)
 }
 
 // Stream is Call for a command that answers with events, for each of which it
@@ -90,6 +139,11 @@ func (s *Session) call(command string, m Message, each func(Message)) (Message, 
 	if err := (Packet{CmdRequest, command, m}).Write(s.conn); err != nil {
 		return nil, err
 	}
+	return s.reply(command, each)
+}
+
+// reply reads the answer to a command.
+func (s *Session) reply(command string, each func(Message)) (Message, error) {
 	answer, err := s.answer(func(p Packet) { each(p.Message) })
 	switch {
 	case err != nil:
@@ -137,7 +191,7 @@ func (s *Session) bind(ctx context.Context) func() {
 	_ = s.conn.SetDeadline(time.Time{})
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.conn.SetDeadline(time.Unix(1, 0))
+		_ = s.conn.SetDeadline(longAgo)
 		close(done)
 	})
 	return func() {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +94,65 @@ func TestRefusals(t *testing.T) {
 	}
 	if m, err := s.Call(t.Context(), "version", nil); err != nil || m.Get("version") != "6.0.1" {
 		t.Errorf("the session is of no use after refusals: %v, %v", m, err)
+	}
+}
+
+// The daemon reads all requests before it answers the first.
+func TestCalls(t *testing.T) {
+	s := answered(t, func(c net.Conn) error {
+		return errors.Join(
+			expect(c, CmdRequest, "load-shared"),
+			expect(c, CmdRequest, "load-conn"),
+			expect(c, CmdRequest, "nonsense"),
+			expect(c, CmdRequest, "initiate",
+				Packet{Type: CmdResponse, Message: Message{Text("success", "yes")}},
+				Packet{Type: CmdResponse, Message: Message{Text("success", "no"), Text("errmsg", "invalid value")}},
+				Packet{Type: CmdUnknown},
+				Packet{Type: CmdResponse, Message: Message{Text("success", "yes")}}),
+			expect(c, CmdRequest, "version", Packet{Type: CmdResponse}))
+	})
+	var got []string
+	rs := []Request{{"load-shared", nil}, {"load-conn", nil}, {"nonsense", nil}, {"initiate", nil}}
+	err := s.Calls(t.Context(), rs, func(i int, m Message, err error) {
+		got = append(got, fmt.Sprintf("%s %s %v", rs[i].Command, m.Get("success"), err))
+	})
+	want := []string{"load-shared yes <nil>", "load-conn  load-conn: invalid value", "nonsense  " + ErrUnknown.Error(), "initiate yes <nil>"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("error %v, answers %q, want %q", err, got, want)
+	}
+	if _, err := s.Call(t.Context(), "version", nil); err != nil {
+		t.Errorf("the session is of no use afterwards: %v", err)
+	}
+}
+
+// A daemon that answers one of three and then reads nothing more.
+func TestCallsEndWithTheirContext(t *testing.T) {
+	end := make(chan struct{})
+	s := answered(t, func(c net.Conn) error {
+		err := expect(c, CmdRequest, "a", Packet{Type: CmdResponse})
+		<-end
+		return err
+	})
+	defer close(end)
+	why := errors.New("why")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	answers := 0
+	err := s.Calls(ctx, []Request{{"a", nil}, {"b", nil}, {"c", nil}}, func(int, Message, error) { answers++; cancel(why) })
+	if !errors.Is(err, why) || answers != 1 {
+		t.Errorf("error %v after %d answers", err, answers)
+	}
+}
+
+// What cannot be sent ends the waiting for answers.
+func TestCallsTooLarge(t *testing.T) {
+	s := answered(t, func(c net.Conn) error { return expect(c, CmdRequest, "a") })
+	large := Message{Data("data", make([]byte, 40<<10))}
+	for len(large) < 16 {
+		large = append(large, large...)
+	}
+	err := s.Calls(t.Context(), []Request{{"a", nil}, {"b", large}}, func(int, Message, error) { t.Error("an answer") })
+	if err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("error %v", err)
 	}
 }
 
