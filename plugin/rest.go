@@ -86,13 +86,16 @@ func (d *Daemon) hasNewEnd() bool {
 type tunnelEnd struct {
 	local, remote netip.Addr
 	port          uint16
+	dev           string
+	ipsec         bool
 }
 
 func endOf(t *ovsdb.Tunnel) tunnelEnd {
-	if t.Local.IsValid() {
-		return tunnelEnd{local: t.Local, port: t.DstPort}
+	e := tunnelEnd{local: t.Local, port: t.DstPort, dev: t.Dev, ipsec: t.IPsec}
+	if !t.Local.IsValid() {
+		e.remote = t.Remote
 	}
-	return tunnelEnd{remote: t.Remote, port: t.DstPort}
+	return e
 }
 
 // What happens seldom comes alone: an IKE daemon makes the SAs and policies of a pair one

@@ -90,6 +90,8 @@ func TestTunnelEndsRest(t *testing.T) {
 		{"another peer", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789}, 10 * time.Second},
 		{"another UDP port", ovsdb.Tunnel{Name: "t3", Local: a, Remote: b, DstPort: 4790}, time.Second},
 		{"another address", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, time.Second},
+		{"the first that asks for IPsec", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789, IPsec: true}, time.Second},
+		{"another NIC", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789, Dev: "pf1"}, time.Second},
 		{"no local_ip, a known peer", ovsdb.Tunnel{Name: "t3", Remote: b, DstPort: 4789}, 10 * time.Second},
 		{"no local_ip, another peer", ovsdb.Tunnel{Name: "t3", Remote: c, DstPort: 4789}, time.Second},
 	} {

@@ -193,10 +193,12 @@ turn() {
 for size in $peers; do
 	say "$size tunnels: charon's load-tester, and ours"
 	: >/tmp/ratios
-	for n in $(seq "$turns"); do
+	for nth in $(seq "$turns"); do
 		turn "$size"
-		[ "$n$size" != "$turns$most" ] || ! wants ours || one_more_if "$size"
-		! wants ours || ours_end
+		if wants ours; then
+			[ "$nth-$size" != "$turns-$most" ] || one_more_if "$size"
+			ours_end
+		fi
 	done
 	[ ! -s /tmp/ratios ] || ratios "$size"
 done
