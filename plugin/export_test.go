@@ -58,5 +58,5 @@ func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
 // CodeOf returns the code that an operator is told of an error.
 func CodeOf(err error) string { return problemOf(err).Code }
 
-// Saw has the last round have seen a snapshot.
+// Saw makes s what the last round saw.
 func (d *Daemon) Saw(s ovsdb.Snapshot) { d.seen = &scene{snapshot: s} }

@@ -33,7 +33,7 @@ func signal(c chan<- struct{}) {
 // While more than restAbove pairs are being keyed, a round is followed by a rest that
 // is roundRestTimes as long, and no longer than roundRestMost: a round for every step of every
 // pair would take from the IKE daemon the time that it needs, and show nothing. An
-// alarm ends the rest, and so does a tunnel for which no guard may stand.
+// alarm ends the rest, and so does a tunnel whose VTEP may have no guard yet.
 const (
 	restAbove      = 4
 	roundRestTimes = 20
@@ -64,8 +64,8 @@ func (d *Daemon) rest(ctx context.Context, round time.Duration) {
 	}
 }
 
-// hasNewEnd tells whether the database names a local end of tunnels that the last round
-// did not see.
+// hasNewEnd tells whether a tunnel may need a guard, or a NIC, that the last round did not
+// give its VTEP.
 func (d *Daemon) hasNewEnd() bool {
 	d.mu.Lock()
 	seen := d.seen
@@ -81,13 +81,13 @@ func (d *Daemon) hasNewEnd() bool {
 	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool { return !known[endOf(&t)] })
 }
 
-// tunnelEnd is what a guard is for. The address of a tunnel without local_ip is the one
-// that routing gives it, which is that of all tunnels to the same peer.
+// tunnelEnd is a VTEP as the database names it, with what a round does about it. Routing
+// gives a tunnel without local_ip the address that others to its peer have.
 type tunnelEnd struct {
 	local, remote netip.Addr
 	port          uint16
-	dev           string
-	ipsec         bool
+	dev           string // the NIC, if the port names it
+	ipsec         bool   // a plain tunnel has no guard
 }
 
 func endOf(t *ovsdb.Tunnel) tunnelEnd {

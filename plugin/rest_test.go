@@ -78,7 +78,7 @@ func (d *tables) Current() (ovsdb.Snapshot, ovsdb.State) {
 	return ovsdb.Snapshot{Tunnels: d.tunnels}, ovsdb.State{Known: true}
 }
 
-// Only what no guard may stand for ends a rest.
+// A tunnel ends a rest only if its VTEP may have no guard yet.
 func TestTunnelEndsRest(t *testing.T) {
 	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
 	old := []ovsdb.Tunnel{{Name: "t1", Local: a, Remote: b, DstPort: 4789}, {Name: "t2", Remote: b, DstPort: 4789}}

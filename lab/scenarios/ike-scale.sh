@@ -37,7 +37,7 @@ rates() {
 	row "$1" "$2" "$3: $(divide "$5" "$6") pairs/s, $exchanges exchanges/s, $childs child SAs/s"
 }
 # compare: what ours reached by what the load-tester did just before.
-compare() { echo "$(divide "$exchanges" "$its_exchanges") $(divide "$childs" "$its_children")" >>/tmp/ratios; }
+compare() { echo "$(divide "$exchanges" "$its_exchanges") $(divide "$childs" "$its_childs")" >>/tmp/ratios; }
 ratios() { row "ours / load-tester" "$1" "medians of $turns turns: exchanges $(cut -d' ' -f1 /tmp/ratios | median), child SAs $(cut -d' ' -f2 /tmp/ratios | median); exchanges of each turn: $(cut -d' ' -f1 /tmp/ratios | paste -sd' ')"; }
 
 say "addresses for $((most + more)) peers on hv2"
@@ -103,7 +103,7 @@ load_tester() {
 	scale 1 load-test "$1" >/tmp/result || fail "load-tester"
 	read -r took up sas </tmp/result
 	rates "load-tester: IKE_SA + 1 CHILD_SA" "$1" "$took s, $sas SAs" 1 "$up" "$took"
-	its_exchanges=$exchanges its_children=$childs
+	its_exchanges=$exchanges its_childs=$childs
 	# shellcheck disable=SC2046
 	note "processor time: $(used $(charons))"
 	for n in 1 2; do

@@ -51,7 +51,8 @@ def selectors(children):
 def connection(i, children, kind):
     ike, esp = PROPOSALS[kind]
     # As subnets, since one charon has the connections of all peers: of an address it makes
-    # a number whenever it looks for the connection of a request.
+    # a number whenever it looks for the connection of a request. And with another time of
+    # rekey for each, as ours have: charon tells them apart by it without their identities.
     return {"version": "2", "local_addrs": [peer(i) + "/32"], "remote_addrs": [HERE + "/32"], "proposals": ike, "mobike": "no",
             "unique": "never", "rekey_time": "%ds" % (14400 - i), "dpd_delay": "1h",
             "local": {"auth": "psk", "id": peer(i)}, "remote": {"auth": "psk", "id": HERE},

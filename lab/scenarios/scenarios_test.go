@@ -51,11 +51,15 @@ func TestScenarios(t *testing.T) {
 // of the output is to have one for each.
 func verdict(why string) string {
 	lines := strings.Split(why, "\n")
-	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "FAIL: ") })
-	if at < 0 {
-		at = len(lines) - 1
+	return lines[0] + ": " + strings.TrimPrefix(lines[failure(lines)], "FAIL: ")
+}
+
+// failure returns the index of the line that says what failed, or of the last one.
+func failure(lines []string) int {
+	if at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "FAIL: ") }); at >= 0 {
+		return at
 	}
-	return lines[0] + ": " + strings.TrimPrefix(lines[at], "FAIL: ")
+	return len(lines) - 1
 }
 
 // run runs a scenario; its output is shown when it fails, or with -v. It returns the
@@ -78,10 +82,7 @@ func run(t *testing.T, script string) (why string) {
 func reason(out string) string {
 	const before, after = 6, 14
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "FAIL: ") })
-	if at < 0 {
-		at = len(lines) - 1
-	}
+	at := failure(lines)
 	return strings.Join(lines[max(0, at-before):min(len(lines), at+after)], "\n")
 }
 

@@ -59,7 +59,7 @@ func (p *pass) audit(ctx context.Context) error {
 // (before 5.5.2) is believed to keep them.
 func (p *pass) auditKeys(ctx context.Context) error {
 	m, err := p.d.call(ctx, "get-keys", nil)
-	if isRefusal(err) {
+	if vici.IsRefusal(err) {
 		return nil
 	}
 	has := m.Items("keys")

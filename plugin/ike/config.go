@@ -47,7 +47,8 @@ type Options struct {
 	// the kernel has deleted an outbound SA and before the daemon has deleted its
 	// policy. A peer that is gone is noticed by DPD. At least twice RekeyTime.
 	LifeTime time.Duration
-	// IKERekeyTime is how old an IKE SA gets before it is rekeyed. Default 4 h.
+	// IKERekeyTime is how old an IKE SA may get before it is rekeyed: for each Conn up to
+	// a sixteenth less, and charon takes a random part of about a tenth off. Default 4 h.
 	IKERekeyTime time.Duration
 	// DPDDelay is how long a peer may be silent before it is asked. Default 10 s.
 	DPDDelay time.Duration
@@ -73,7 +74,7 @@ type Options struct {
 	// less often.
 	Attempt time.Duration
 	// Audit is the time between two looks that no event asked for, or ten times what a
-	// look takes. Default 10 s.
+	// look takes. While many are coming up it is up to a minute more. Default 10 s.
 	Audit time.Duration
 	// Timeout is how long the daemon may take for one answer. Default 5 s, with
 	// libreswan 10 s.

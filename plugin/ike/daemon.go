@@ -4,7 +4,6 @@ package ike
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,6 +25,14 @@ func (d daemon) call(ctx context.Context, command string, m vici.Message) (vici.
 
 func (d daemon) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, d.timeout, silence(d.timeout))
+}
+
+// patient returns a context that ends when the daemon has said nothing for the timeout.
+// heard is to be called for each answer, end when no more are awaited.
+func (d daemon) patient(ctx context.Context) (_ context.Context, heard, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	silent := time.AfterFunc(d.timeout, func() { cancel(silence(d.timeout)) })
+	return ctx, func() { silent.Reset(d.timeout) }, func() { silent.Stop(); cancel(nil) }
 }
 
 // silence is the error of a daemon that took a command and did not answer for so
@@ -55,17 +62,15 @@ func (d daemon) ours(ctx context.Context, command, list string) (map[string]bool
 // list returns the IKE SAs of one Conn, or of all if conn is "", by Conn. A long list
 // takes its time: what must not take long is each of it.
 func (d daemon) list(ctx context.Context, conn string) (map[string][]sa, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	still := time.AfterFunc(d.timeout, func() { cancel(silence(d.timeout)) })
-	defer still.Stop()
+	ctx, heard, end := d.patient(ctx)
+	defer end()
 	var filter vici.Message
 	if conn != "" {
 		filter = vici.Message{vici.Text("ike", conn)}
 	}
 	found := map[string][]sa{}
 	err := d.session.Stream(ctx, "list-sas", "list-sa", filter, func(m vici.Message) {
-		still.Reset(d.timeout)
+		heard()
 		for _, s := range readSAs(m) {
 			if strings.HasPrefix(s.Conn, Prefix) {
 				found[s.Conn] = append(found[s.Conn], s)
@@ -75,45 +80,12 @@ func (d daemon) list(ctx context.Context, conn string) (map[string][]sa, error) 
 	return found, err
 }
 
-// command is one of several to be given at once.
-type command struct {
-	vici.Request
-	done func(answer vici.Message, refused error) // nil: it may be refused, because what it is about is gone by itself
-}
-
-// give gives commands one after the other, without waiting for an answer to each: charon
-// wakes several threads for every message, of which it takes and sends many at once then.
-func (d daemon) give(ctx context.Context, commands []command) error {
-	if len(commands) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	still := time.AfterFunc(d.timeout, func() { cancel(silence(d.timeout)) })
-	defer still.Stop()
-	requests := make([]vici.Request, len(commands))
-	for i, c := range commands {
-		requests[i] = c.Request
-	}
-	return d.session.Calls(ctx, requests, func(i int, m vici.Message, err error) {
-		still.Reset(d.timeout)
-		if done := commands[i].done; done != nil {
-			done(m, err)
-		}
-	})
-}
-
 // may carries out a command that the daemon may refuse, because what it is about
 // is gone by itself.
 func (d daemon) may(ctx context.Context, command string, m vici.Message) error {
 	_, err := d.call(ctx, command, m)
-	if isRefusal(err) {
+	if vici.IsRefusal(err) {
 		return nil
 	}
 	return err
-}
-
-func isRefusal(err error) bool {
-	_, ok := errors.AsType[*vici.Refusal](err)
-	return ok || errors.Is(err, vici.ErrUnknown)
 }

@@ -12,15 +12,17 @@ import (
 	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
-// eventNames are the events that say that something is to be looked at. alert came with
+// alwaysEvents are the events that say that something is to be looked at. alert came with
 // 6.0.3.
 //
-// quietEvents are listened to but while many come up. log, which is in every version, says
-// why something failed: it brings every line of charon's log, two dozen for a tunnel that
-// comes up. ike-updown says what the children's events do, but of an IKE SA without any.
+// calmEvents are listened to but while many are coming up. log, which is in every version,
+// says why something failed: it brings every line of charon's log, two dozen for a tunnel
+// that comes up. ike-updown tells little that child-updown does not, which charon raises
+// for each child of an IKE SA that ends: only one without a child is missed, until its
+// attempt's time is over.
 var (
-	eventNames  = []string{"ike-rekey", "child-updown", "child-rekey", "alert"}
-	quietEvents = []string{"log", "ike-updown"}
+	alwaysEvents = []string{"ike-rekey", "child-updown", "child-rekey", "alert"}
+	calmEvents   = []string{"log", "ike-updown"}
 )
 
 // heard is what the events said since it was last taken.
@@ -140,18 +142,18 @@ func (r *Runner) listen(ctx context.Context, events []string, h *heard) (*ear, e
 	return nil, err
 }
 
-// quietEar listens to quietEvents while that is wanted.
-type quietEar struct {
+// calmEar listens to calmEvents while that is wanted.
+type calmEar struct {
 	r *Runner
 	h *heard
 	*ear
 }
 
 // want begins to listen, or ends it.
-func (l *quietEar) want(ctx context.Context, yes bool) (err error) {
+func (l *calmEar) want(ctx context.Context, yes bool) (err error) {
 	switch {
 	case yes && l.ear == nil:
-		l.ear, err = l.r.listen(ctx, quietEvents, l.h)
+		l.ear, err = l.r.listen(ctx, calmEvents, l.h)
 	case !yes && l.ear != nil:
 		l.close()
 		l.ear = nil
@@ -160,10 +162,10 @@ func (l *quietEar) want(ctx context.Context, yes bool) (err error) {
 }
 
 // end ends it.
-func (l *quietEar) end() { _ = l.want(context.Background(), false) }
+func (l *calmEar) end() { _ = l.want(context.Background(), false) }
 
 // lost gets what the connection failed with.
-func (l *quietEar) lost() <-chan error {
+func (l *calmEar) lost() <-chan error {
 	if l.ear == nil {
 		return nil
 	}

@@ -32,7 +32,7 @@ type fakeCharon struct {
 	serial   uint32
 	commands []string
 	lists    int // how often it listed IKE SAs
-	audits   int // and connections
+	audits   int // how often it listed connections, as each audit does
 	clients  map[*fakeClient]bool
 	serving  sync.WaitGroup
 }
@@ -227,6 +227,9 @@ func (f *fakeCharon) terminate(id string) {
 			return false
 		}
 		f.raise("ike-updown", vici.Message{vici.Section(s.Conn)})
+		for range s.Children {
+			f.raise("child-updown", vici.Message{vici.Section(s.Conn)})
+		}
 		return true
 	})
 }
@@ -240,12 +243,12 @@ func (f *fakeCharon) raise(event string, m vici.Message) {
 	}
 }
 
-// Logs returns how many listen to its log.
-func (f *fakeCharon) Logs() (n int) {
+// Hears returns how many listen to an event.
+func (f *fakeCharon) Hears(event string) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for c := range f.clients {
-		if c.events["log"] {
+		if c.events[event] {
 			n++
 		}
 	}

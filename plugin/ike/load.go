@@ -272,10 +272,10 @@ func mark(a Auth) time.Duration {
 	return time.Duration(binary.BigEndian.Uint32(h.Sum(nil))%1021) * time.Second
 }
 
-// offset returns a time, less than most, that differs from one Conn to most others. Taken
-// from rekey_time it spreads the rekeys of a host's IKE SAs. And charon, which compares the
-// configuration of each IKE SA that it has with the one for which it is to initiate, finds
-// a difference there before it comes to the identities, which take it ten times as long.
+// offset returns a time, less than most, that most Conns have to themselves. Taken from
+// rekey_time it tells their configurations apart early: charon compares that of each IKE SA
+// it has with the one it is to initiate, and identities, which come last, take ten times as
+// long.
 func offset(conn string, most time.Duration) time.Duration {
 	h := sha256.Sum256([]byte(conn))
 	return time.Duration(binary.BigEndian.Uint32(h[:])) * time.Second % max(most, 1)

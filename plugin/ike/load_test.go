@@ -183,3 +183,18 @@ func TestOptions(t *testing.T) {
 		t.Errorf("the second wait is at least %v", d)
 	}
 }
+
+func TestOffsetDiffersForMostConns(t *testing.T) {
+	const n, most = 400, 15 * time.Minute
+	seen := map[time.Duration]bool{}
+	for i := range n {
+		o := offset(peerConn(i).Name, most)
+		if o < 0 || o >= most {
+			t.Fatalf("offset %v", o)
+		}
+		seen[o] = true
+	}
+	if len(seen) < n/2 { // 323 when this was written
+		t.Errorf("%d different offsets", len(seen))
+	}
+}

@@ -3,14 +3,10 @@
 package ike
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
 	"maps"
 	"slices"
 	"time"
-
-	"ovs-ipsec-offload/plugin/ike/vici"
 )
 
 // few is how many Conns are looked at one by one; more are listed all at once, since
@@ -32,9 +28,9 @@ const (
 	auditLate     = time.Minute
 )
 
-// Many come up while more than manyAbove Conns do for which nothing has failed, and some
-// did within manyRest. quietEvents are not listened to then: charon's log alone costs it a
-// fifth of its time, and what fails says so again at its next attempt.
+// Many are coming up while more than manyAbove Conns are not up and have not failed, and
+// one came up within manyRest. calmEvents are not listened to then: charon's log alone
+// costs it a fifth of its time, and what fails says so again at its next attempt.
 const (
 	manyAbove = 8
 	manyRest  = 3 * time.Second
@@ -241,79 +237,12 @@ func (p *pass) listed(began time.Time) time.Duration {
 	return took
 }
 
-// steps steps the named Conns. One that needs loading is stepped once more
-// afterwards.
-func (p *pass) steps(ctx context.Context, names []string) error {
-	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return p.r.peers[name] == nil || slices.Contains(names, name) })
-	busy := p.busy()
-	for len(names) > 0 {
-		commands, loading := p.decide(names, &busy)
-		if err := p.d.give(ctx, commands); err != nil {
-			return err
-		}
-		names = slices.DeleteFunc(loading, func(name string) bool { return !p.r.peers[name].loaded })
-	}
-	for _, name := range p.starved[:min(len(p.starved), max(0, p.r.cfg.Options.Parallel-busy))] {
-		p.ready[name] = true
-	}
-	return nil
-}
+// many tells whether many are coming up.
+func (p *pass) many() bool { return p.r.cfg.Now().Before(p.manyUntil()) }
 
-// busy returns how many Conns are under way.
-func (p *pass) busy() (n int) {
-	for _, q := range p.r.peers {
-		if q.underWay() {
-			n++
-		}
-	}
-	return n
-}
-
-// decide steps the named Conns, and returns what is to be done for it and those that are
-// loaded by it. Loading comes last: others wait for a slot already.
-func (p *pass) decide(names []string, busy *int) (commands []command, loading []string) {
-	var loads []command
-	for _, name := range names {
-		q := p.r.peers[name]
-		was := q.underWay()
-		l := p.look(name, *busy < p.r.cfg.Options.Parallel)
-		do := q.step(l)
-		p.note(name, do)
-		if now := q.underWay(); now && !was {
-			*busy++
-		} else if was && !now {
-			*busy--
-		}
-		for _, a := range do.do {
-			p.r.cfg.Log.Debug("IKE daemon", "conn", name, "do", a.verb, "child", a.child, "id", a.id, "why", a.why)
-			if a.verb == doLoad {
-				loading, loads = append(loading, name), append(loads, p.load(q, l)...)
-			} else {
-				commands = append(commands, p.command(q, l, a))
-			}
-		}
-	}
-	return append(commands, loads...), loading
-}
-
-// quiet tells whether it is not so that many come up.
-func (p *pass) quiet() bool { return !p.r.cfg.Now().Before(p.quietAt()) }
-
-// auditAt returns when everything is to be looked at.
-func (p *pass) auditAt() time.Time {
-	quiet, late := p.quietAt(), p.nextAudit.Add(auditLate)
-	switch {
-	case p.nextAudit.IsZero() || quiet.Before(p.nextAudit):
-		return p.nextAudit
-	case late.Before(quiet):
-		return late
-	}
-	return quiet
-}
-
-// quietAt returns when it is no more so that many come up, if nothing comes up until then:
-// zero if it is not so now.
-func (p *pass) quietAt() time.Time {
+// manyUntil returns when many no longer count as coming up, unless another one does until
+// then: zero, or a time that is past, if they do not now.
+func (p *pass) manyUntil() time.Time {
 	coming := 0
 	for _, q := range p.r.peers {
 		if q.state.Phase != Up && q.failures == 0 {
@@ -324,6 +253,19 @@ func (p *pass) quietAt() time.Time {
 		return time.Time{}
 	}
 	return p.lastUp.Add(manyRest)
+}
+
+// auditAt returns when the next audit is due: at nextAudit, or once many are no longer
+// coming up, but auditLate after nextAudit at the latest.
+func (p *pass) auditAt() time.Time {
+	at := p.nextAudit
+	if until := p.manyUntil(); until.After(at) {
+		at = until
+	}
+	if latest := p.nextAudit.Add(auditLate); latest.Before(at) {
+		at = latest
+	}
+	return at
 }
 
 func (p *pass) look(name string, slot bool) look {
@@ -340,60 +282,6 @@ func (p *pass) note(name string, do plan) {
 	}
 }
 
-// command returns the command for an action, other than to load.
-func (p *pass) command(q *peer, l look, a action) command {
-	switch a.verb {
-	case doInitiate:
-		return command{vici.Request{Command: "initiate", Message: initiate(q.conn.Name, a.child)}, func(_ vici.Message, refused error) {
-			if refused != nil {
-				q.loaded = false // somebody has unloaded it
-				p.wakes[q.conn.Name] = l.now.Add(young)
-			}
-		}}
-	case doRekey:
-		return command{Request: vici.Request{Command: "rekey", Message: childID(a.id)}}
-	case doTerminateChild:
-		return command{Request: vici.Request{Command: "terminate", Message: terminateChild(a.id)}}
-	default:
-		return command{Request: vici.Request{Command: "terminate", Message: terminateIKE(a.id)}}
-	}
-}
-
-// load returns the commands that load a Conn with what it needs. A refusal of one of them
-// becomes the peer's problem.
-func (p *pass) load(q *peer, l look) (commands []command) {
-	var refusal error
-	heed := func(name string, m vici.Message, done func(vici.Message)) {
-		commands = append(commands, command{vici.Request{Command: name, Message: m}, func(answer vici.Message, refused error) {
-			if refusal = cmp.Or(refusal, refused); refusal == nil {
-				done(answer)
-			}
-		}})
-	}
-	c := q.conn
-	if !c.Auth.PSK.Empty() {
-		heed("load-shared", loadShared(c), func(vici.Message) {})
-	}
-	if !p.hasKey(c.Auth.Key) {
-		heed("load-key", loadKey(c.Auth.Key), func(m vici.Message) { p.keys[sha256.Sum256(c.Auth.Key.Bytes())] = m.Get("id") })
-	}
-	commands = append(commands, command{vici.Request{Command: "load-conn", Message: loadConn(c, p.r.cfg.Options)}, func(_ vici.Message, refused error) {
-		p.loaded(q, l, cmp.Or(refusal, refused))
-	}})
-	return commands
-}
-
-// loaded notes what came of loading a Conn.
-func (p *pass) loaded(q *peer, l look, refusal error) {
-	if refusal == nil {
-		q.hasLoaded()
-		p.r.cfg.Log.Debug("loaded into the IKE daemon", "conn", q.conn.Name)
-		return
-	}
-	q.refused(problem(CodeRefused, "the IKE daemon refuses the configuration: %v: check psk, certificate and key of this tunnel", refusal), l)
-	p.wakes[q.conn.Name] = q.next
-}
-
 // next returns when to run again without an event.
 func (p *pass) next() time.Time {
 	for name := range p.ready {
@@ -407,8 +295,8 @@ func (p *pass) next() time.Time {
 			at = wake
 		}
 	}
-	if quiet := p.quietAt(); quiet.After(p.r.cfg.Now()) && quiet.Before(at) {
-		at = quiet
+	if until := p.manyUntil(); until.After(p.r.cfg.Now()) && until.Before(at) {
+		at = until
 	}
 	if len(p.stale) > 0 || at.Before(p.nextList) {
 		return p.nextList

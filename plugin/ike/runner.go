@@ -61,18 +61,18 @@ func (r *Runner) follow(ctx context.Context) error {
 	d := daemon{vici.NewSession(conn), r.cfg.Options.Timeout}
 	defer func() { _ = d.session.Close() }()
 	h := newHeard()
-	events, err := r.listen(ctx, eventNames, h)
+	events, err := r.listen(ctx, alwaysEvents, h)
 	if err != nil {
 		return err
 	}
 	defer events.close()
-	quiet := &quietEar{r: r, h: h}
-	defer quiet.end()
-	return r.serve(ctx, d, h, events, quiet)
+	calm := &calmEar{r: r, h: h}
+	defer calm.end()
+	return r.serve(ctx, d, h, events, calm)
 }
 
 // serve looks at what there is news of, and at everything now and then.
-func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, quiet *quietEar) error {
+func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, calm *calmEar) error {
 	v, err := d.version(ctx)
 	if err != nil {
 		return err
@@ -84,10 +84,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, qui
 	for {
 		wake := r.cfg.Now().Add(r.cfg.Options.Audit)
 		if r.Wanted() != nil {
-			if err := quiet.want(ctx, p.quiet()); err != nil {
-				return err
-			}
-			if wake, err = p.run(ctx, h.take()); err != nil {
+			if wake, err = r.runHearing(ctx, p, calm, h); err != nil {
 				return err
 			}
 		}
@@ -96,7 +93,7 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, qui
 		case <-ctx.Done():
 			err = ctx.Err()
 		case err = <-events.failed:
-		case err = <-quiet.lost():
+		case err = <-calm.lost():
 		case <-r.News():
 		case <-h.news:
 		case <-timer.C:
@@ -106,6 +103,18 @@ func (r *Runner) serve(ctx context.Context, d daemon, h *heard, events *ear, qui
 			return err
 		}
 	}
+}
+
+// runHearing has the pass run. calmEvents are to be listened to before, for what the run
+// begins, and after, for what it has found.
+func (r *Runner) runHearing(ctx context.Context, p *pass, calm *calmEar, h *heard) (wake time.Time, err error) {
+	if err = calm.want(ctx, !p.many()); err != nil {
+		return wake, err
+	}
+	if wake, err = p.run(ctx, h.take()); err != nil {
+		return wake, err
+	}
+	return wake, calm.want(ctx, !p.many())
 }
 
 // lose notes that the daemon does not answer.

@@ -246,9 +246,16 @@ func TestDaemonIsBusyForAWhile(t *testing.T) {
 
 // While many come up their log is left alone, and it is listened to again when nothing
 // comes up any more, or few do.
-func TestLogWhileManyComeUp(t *testing.T) {
+func TestHearsLessWhileManyComeUp(t *testing.T) {
 	inRig(t, Options{Parallel: 4}, func(g rig) {
-		if g.after(time.Second); g.Logs() != 0 {
+		// hears tells whether it listens to calmEvents, to all or to none.
+		hears := func() bool {
+			if g.Hears("log") != g.Hears("ike-updown") {
+				t.Error("it listens to one of them only")
+			}
+			return g.Hears("log") == 1
+		}
+		if g.after(time.Second); hears() {
 			g.Error("it listens before anything is wanted")
 		}
 		g.Do(func() { g.Hold = true })
@@ -257,7 +264,7 @@ func TestLogWhileManyComeUp(t *testing.T) {
 			cs = append(cs, peerConn(n))
 		}
 		g.runner.Want(cs)
-		if g.after(time.Second); g.Logs() != 1 {
+		if g.after(time.Second); !hears() {
 			g.Error("it does not listen while nothing has come up")
 		}
 		come := func(n int) {
@@ -272,14 +279,14 @@ func TestLogWhileManyComeUp(t *testing.T) {
 			g.Peers()
 			g.after(time.Second / 2)
 		}
-		if come(4); g.Logs() != 0 {
+		if come(4); hears() {
 			g.Error("it listens while 16 are coming up")
 		}
-		if g.after(manyRest); g.Logs() != 1 {
+		if g.after(manyRest); !hears() {
 			g.Error("it does not listen when nothing comes up")
 		}
 		come(4)
-		if come(4); g.Logs() != 1 {
+		if come(4); !hears() {
 			g.Error("it does not listen while few are coming up")
 		}
 		come(4)
@@ -292,10 +299,10 @@ func TestLogWhileManyComeUp(t *testing.T) {
 
 // Nothing is audited while many come up, but for what somebody wants no more, and at last.
 func TestAuditWhileManyComeUp(t *testing.T) {
-	inRig(t, Options{Parallel: 200, Attempt: time.Hour}, func(g rig) {
+	inRig(t, Options{Parallel: 300, Attempt: time.Hour}, func(g rig) {
 		g.Do(func() { g.Hold = true })
 		var cs []Conn
-		for n := range 200 {
+		for n := range 300 {
 			cs = append(cs, peerConn(n))
 		}
 		g.runner.Want(cs)
@@ -318,7 +325,7 @@ func TestAuditWhileManyComeUp(t *testing.T) {
 		if n := come(60); n != 0 {
 			g.Errorf("%d audits in 30 s of it", n)
 		}
-		g.runner.Want(cs[:199])
+		g.runner.Want(cs[:299])
 		if n := come(2); n != 1 {
 			g.Errorf("%d audits when one was wanted no more, want 1", n)
 		}
@@ -329,9 +336,25 @@ func TestAuditWhileManyComeUp(t *testing.T) {
 			g.Errorf("%d audits in the 10 s after that, want 1", n)
 		}
 		g.Do(func() { g.audits = 0 })
-		if g.after(2 * manyRest); g.audits == 0 {
+		if g.after(11 * time.Second); g.audits == 0 {
 			g.Error("no audit when nothing comes up")
 		}
+	})
+}
+
+// charon takes the connection, and not its secret.
+func TestRefusedSecret(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() {
+			g.Refuse = func(command string, _ vici.Message) string {
+				if command == "load-shared" {
+					return "no"
+				}
+				return ""
+			}
+		})
+		g.runner.Want([]Conn{peerConn(1)})
+		g.phase(g.after(time.Second/4), "oio-1", Failed, CodeRefused)
 	})
 }
 

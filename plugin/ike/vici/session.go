@@ -4,7 +4,6 @@ package vici
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,16 +64,19 @@ func (s *Session) Calls(ctx context.Context, rs []Request, each func(i int, answ
 	go func() { written <- s.write(rs) }()
 	for i, r := range rs {
 		answer, err := s.reply(r.Command, func(Message) {})
-		if !isAnswer(err) {
+		if err != nil && !IsRefusal(err) {
 			_ = s.conn.SetDeadline(longAgo) // ends the writing
-			if unsent := <-written; errors.Is(err, os.ErrDeadlineExceeded) {
-				err = cmp.Or(unsent, err) // it was the writing that failed, or ctx
+			if unsent := <-written; unsent != nil && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+				return unsent // which is why nothing came to be read
 			}
 			return s.because(ctx, r.Command, err)
 		}
+		if errors.Is(err, ErrUnknown) {
+			err = fmt.Errorf("%s: %w", r.Command, err) // as Call says it
+		}
 		each(i, answer, err)
 	}
-	return s.because(ctx, "send", <-written)
+	return <-written
 }
 
 // write writes requests. Nobody is left to wait for an answer to what it cannot write.
@@ -88,10 +90,10 @@ func (s *Session) write(rs []Request) error {
 	return nil
 }
 
-// isAnswer tells whether the session goes on after an error.
-func isAnswer(err error) bool {
+// IsRefusal tells whether err is the daemon's answer, after which the session goes on.
+func IsRefusal(err error) bool {
 	_, refused := errors.AsType[*Refusal](err)
-	return err == nil || refused || errors.Is(err, ErrUnknown)
+	return refused || errors.Is(err, ErrUnknown)
 }
 
 // Stream is Call for a command that answers with events, for each of which it
