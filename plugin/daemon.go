@@ -135,10 +135,8 @@ func (d *Daemon) Run(ctx context.Context, ready func(Status)) error {
 			return nil
 		}
 		ready(d.Last())
-		if again > 0 {
-			d.rest(ctx, took)
-		}
 		timer := time.NewTimer(again)
+		d.rest(ctx, took, again)
 		select {
 		case <-ctx.Done():
 		case <-d.dirty:

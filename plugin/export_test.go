@@ -17,8 +17,8 @@ const ProbeSPI = probeSPI
 // Round makes one round and returns how long the next may wait.
 func (d *Daemon) Round(ctx context.Context) time.Duration { return d.round(ctx) }
 
-// Rest rests as after a round that took so long.
-func (d *Daemon) Rest(ctx context.Context, round time.Duration) { d.rest(ctx, round) }
+// Rest rests as after a round that took so long and lets the next one wait for again.
+func (d *Daemon) Rest(ctx context.Context, round, again time.Duration) { d.rest(ctx, round, again) }
 
 // Gather waits as before a round that was asked for, when the last one took so long.
 func (d *Daemon) Gather(ctx context.Context, round time.Duration) { d.gather(ctx, round) }
@@ -58,5 +58,10 @@ func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
 // CodeOf returns the code that an operator is told of an error.
 func CodeOf(err error) string { return problemOf(err).Code }
 
-// Saw makes s what the last round saw.
-func (d *Daemon) Saw(s ovsdb.Snapshot) { d.seen = &scene{snapshot: s} }
+// Saw makes s what the last round saw, with flows held back for that reason, if any.
+func (d *Daemon) Saw(s ovsdb.Snapshot, holding Why) {
+	d.seen = &scene{snapshot: s, observed: Observed{Holding: holding}}
+}
+
+// Failed books a failure of host scope.
+func (d *Daemon) Failed(err error) { d.hostTrouble(err) }

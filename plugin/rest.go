@@ -31,21 +31,26 @@ func signal(c chan<- struct{}) {
 }
 
 // While more than restAbove pairs are being keyed, a round is followed by a rest that
-// is roundRestTimes as long, and no longer than roundRestMost: a round for every step of every
-// pair would take from the IKE daemon the time that it needs, and show nothing. An
-// alarm ends the rest, and so does a tunnel whose VTEP may have no guard yet.
+// is roundRestTimes as long, and no longer than roundRestMost or than the round said that
+// it may be: a round for every step of every pair would take from the IKE daemon the time
+// that it needs, and show nothing. Pairs that failed and are tried again count only for a
+// rest of failedRestTimes: their peers may be down for days. An alarm ends the rest, and so
+// does a tunnel whose VTEP may have no guard yet.
 const (
-	restAbove      = 4
-	roundRestTimes = 20
-	roundRestMost  = 10 * time.Second
+	restAbove       = 4
+	roundRestTimes  = 20
+	failedRestTimes = 3
+	roundRestMost   = 10 * time.Second
 )
 
-// rest lets what happens meanwhile come together in one round.
-func (d *Daemon) rest(ctx context.Context, round time.Duration) {
-	if d.coming() <= restAbove {
+// rest lets what happens meanwhile come together in one round, but not while something
+// failed or flows are held back, which a round is to end as soon as it can.
+func (d *Daemon) rest(ctx context.Context, round, again time.Duration) {
+	most := min(d.restTimes()*round, roundRestMost, again)
+	if most <= 0 || d.pressing() {
 		return
 	}
-	timer := time.NewTimer(min(roundRestTimes*round, roundRestMost))
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	for {
 		select {
@@ -57,46 +62,58 @@ func (d *Daemon) rest(ctx context.Context, round time.Duration) {
 			return
 		case <-d.cfg.Database.Changed():
 			d.Poke() // the change is still to be seen
-			if d.hasNewEnd() {
+			if d.needsGuard() {
 				return
 			}
 		}
 	}
 }
 
-// hasNewEnd tells whether a tunnel may need a guard, or a NIC, that the last round did not
-// give its VTEP.
-func (d *Daemon) hasNewEnd() bool {
+// pressing tells whether the last round left something that cannot wait.
+func (d *Daemon) pressing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.host.count > 0 || d.seen != nil && d.seen.observed.Holding != ""
+}
+
+// needsGuard tells whether a tunnel that asks for IPsec may stand without the guard, or
+// behind the bypass, that the last round left.
+func (d *Daemon) needsGuard() bool {
 	d.mu.Lock()
 	seen := d.seen
 	d.mu.Unlock()
 	if seen == nil {
 		return true
 	}
-	known := map[tunnelEnd]bool{}
+	type tunnel struct {
+		tunnelEnd
+		remote netip.Addr
+	}
+	known, guarded, bypassed := map[tunnel]bool{}, map[tunnelEnd]bool{}, map[tunnelEnd]bool{}
 	for i := range seen.snapshot.Tunnels {
-		known[endOf(&seen.snapshot.Tunnels[i])] = true
+		if t := &seen.snapshot.Tunnels[i]; t.IPsec {
+			known[tunnel{guardOf(t), t.Remote}], guarded[guardOf(t)] = true, true
+		} else {
+			bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] = true
+		}
 	}
 	now, _ := d.cfg.Database.Current()
-	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool { return !known[endOf(&t)] })
+	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool {
+		return t.IPsec && !known[tunnel{guardOf(&t), t.Remote}] && (!guarded[guardOf(&t)] ||
+			bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] || bypassed[tunnelEnd{port: t.DstPort}])
+	})
 }
 
-// tunnelEnd is a VTEP as the database names it, with what a round does about it. Routing
-// gives a tunnel without local_ip the address that others to its peer have.
+// tunnelEnd is one end of tunnels: the address, zero if it may be any, and the UDP port.
 type tunnelEnd struct {
-	local, remote netip.Addr
-	port          uint16
-	dev           string // the NIC, if the port names it
-	ipsec         bool   // a plain tunnel has no guard
+	addr netip.Addr
+	port uint16
+	dev  string // the NIC, if the port names it
 }
 
-func endOf(t *ovsdb.Tunnel) tunnelEnd {
-	e := tunnelEnd{local: t.Local, port: t.DstPort, dev: t.Dev, ipsec: t.IPsec}
-	if !t.Local.IsValid() {
-		e.remote = t.Remote
-	}
-	return e
-}
+// guardOf returns where the guard of a tunnel stands. One without local_ip has guards at
+// all addresses that it may get.
+func guardOf(t *ovsdb.Tunnel) tunnelEnd { return tunnelEnd{t.Local, t.DstPort, t.Dev} }
 
 // What happens seldom comes alone: an IKE daemon makes the SAs and policies of a pair one
 // by one. So a round that was asked for, other than by an alarm, waits for a part of what
@@ -124,17 +141,30 @@ func (d *Daemon) gather(ctx context.Context, round time.Duration) {
 	}
 }
 
-// coming returns how many pairs the IKE daemon is at, without those whose last attempt has
-// failed: a peer may be down for days.
-func (d *Daemon) coming() int {
+// restTimes returns how many times as long as a round the rest after it is to be, by what
+// the IKE daemon is at. One that is down is at nothing.
+func (d *Daemon) restTimes() time.Duration {
 	if d.cfg.IKE == nil {
 		return 0
 	}
-	n := 0
-	for _, c := range d.cfg.IKE.State().Conns {
-		if c.Problem == nil && (c.Phase == ike.Loading || c.Phase == ike.Waiting || c.Phase == ike.Connecting) {
-			n++
+	st := d.cfg.IKE.State()
+	if st.Problem != nil {
+		return 0
+	}
+	coming, again := 0, 0
+	for _, c := range st.Conns {
+		switch {
+		case c.Phase == ike.Failed, c.Problem != nil && c.Phase != ike.Up:
+			again++
+		case c.Phase == ike.Loading, c.Phase == ike.Waiting, c.Phase == ike.Connecting:
+			coming++
 		}
 	}
-	return n
+	switch {
+	case coming > restAbove:
+		return roundRestTimes
+	case coming+again > restAbove:
+		return failedRestTimes
+	}
+	return 0
 }

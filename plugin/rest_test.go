@@ -3,7 +3,9 @@
 package plugin_test
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"testing"
@@ -26,37 +28,68 @@ func (p phases) State() ike.State {
 	s := ike.State{Conns: map[string]ike.ConnState{}}
 	for i, phase := range p {
 		c := ike.ConnState{Phase: phase}
-		if phase == again {
+		switch phase {
+		case again:
 			c = ike.ConnState{Phase: ike.Connecting, Problem: &ike.Problem{Code: "IKE_NO_ANSWER"}}
+		case upAgain:
+			c = ike.ConnState{Phase: ike.Up, Problem: &ike.Problem{Code: "IKE_NO_ESN"}}
+		case down:
+			s.Problem = &ike.Problem{Code: ike.CodeDown}
+			continue
 		}
 		s.Conns[fmt.Sprint(i)] = c
 	}
 	return s
 }
 
-// again is the phase of a connection that is tried again.
-const again = "again"
+// The phases of a connection that is tried again, and of one that is up with a problem;
+// down is a daemon that does not answer.
+const again, upAgain, down = "again", "up again", "down"
 
 func TestRest(t *testing.T) {
 	const l, w, c, u, f = ike.Loading, ike.Waiting, ike.Connecting, ike.Up, ike.Failed
 	for _, tt := range []struct {
-		name        string
-		ike         plugin.IKE
-		round, want time.Duration
+		name               string
+		ike                plugin.IKE
+		round, again, want time.Duration
 	}{
-		{"no IKE", nil, 100 * time.Millisecond, 0},
-		{"few are being keyed", phases{l, w, c, c, u, u, f, f}, 100 * time.Millisecond, 0},
-		{"many are, most in vain", phases{l, w, c, c, again, again, again}, 100 * time.Millisecond, 0},
-		{"many are", phases{l, w, c, c, c, u, f}, 100 * time.Millisecond, 2 * time.Second},
-		{"a long round", phases{l, w, c, c, c}, time.Minute, 10 * time.Second},
+		{"no IKE", nil, 100 * time.Millisecond, time.Minute, 0},
+		{"few are being keyed", phases{l, w, c, c, u, u, u, u}, 100 * time.Millisecond, time.Minute, 0},
+		{"many are", phases{l, w, c, c, c, u, f}, 100 * time.Millisecond, time.Minute, 2 * time.Second},
+		{"many are, most in vain", phases{l, w, c, c, again, again, f}, 100 * time.Millisecond, time.Minute, 300 * time.Millisecond},
+		{"many are up, with problems", phases{upAgain, upAgain, upAgain, upAgain, upAgain}, 100 * time.Millisecond, time.Minute, 0},
+		{"charon is down", phases{l, l, l, l, l, down}, 100 * time.Millisecond, time.Minute, 0},
+		{"a long round", phases{l, w, c, c, c}, time.Minute, time.Minute, 10 * time.Second},
+		{"the next is due", phases{l, w, c, c, c}, time.Minute, time.Second, time.Second},
+		{"the next is due at once", phases{l, w, c, c, c}, time.Minute, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := plugin.New(plugin.Config{IKE: tt.ike, Now: time.Now, Database: &tables{}})
 				began := time.Now()
-				d.Rest(t.Context(), tt.round)
+				d.Rest(t.Context(), tt.round, tt.again)
 				if got := time.Since(began); got != tt.want {
 					t.Errorf("rested for %v, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// There is no rest while a round is to end something.
+func TestNoRest(t *testing.T) {
+	for name, left := range map[string]func(*plugin.Daemon){
+		"a step of host scope failed": func(d *plugin.Daemon) { d.Failed(errors.New("device busy")) },
+		"flows are held back":         func(d *plugin.Daemon) { d.Saw(ovsdb.Snapshot{}, plugin.WhyStrict) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := plugin.New(plugin.Config{IKE: manyAtOnce, Now: time.Now, Database: &tables{}, Log: slog.New(slog.DiscardHandler)})
+				left(d)
+				began := time.Now()
+				d.Rest(t.Context(), time.Second, time.Minute)
+				if got := time.Since(began); got != 0 {
+					t.Errorf("rested for %v", got)
 				}
 			})
 		})
@@ -78,35 +111,50 @@ func (d *tables) Current() (ovsdb.Snapshot, ovsdb.State) {
 	return ovsdb.Snapshot{Tunnels: d.tunnels}, ovsdb.State{Known: true}
 }
 
-// A tunnel ends a rest only if its VTEP may have no guard yet.
+// A tunnel ends a rest only if its VTEP may have no guard yet, or a bypass for it.
 func TestTunnelEndsRest(t *testing.T) {
-	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
-	old := []ovsdb.Tunnel{{Name: "t1", Local: a, Remote: b, DstPort: 4789}, {Name: "t2", Remote: b, DstPort: 4789}}
+	a, b, c, plain := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")
+	secure := func(local, remote netip.Addr, port uint16) ovsdb.Tunnel {
+		return ovsdb.Tunnel{Name: "new", Local: local, Remote: remote, DstPort: port, IPsec: true}
+	}
+	old := []ovsdb.Tunnel{
+		secure(a, b, 4789), secure(netip.Addr{}, b, 4790),
+		{Name: "plain", Local: a, Remote: plain, DstPort: 4789},
+		{Name: "plain2", Local: a, Remote: plain, DstPort: 4791},
+		{Name: "flow", Local: a, DstPort: 4792}, secure(a, b, 4792),
+	}
+	other := secure(a, c, 4789)
+	other.Dev = "pf1"
 	for _, tt := range []struct {
 		name string
 		more ovsdb.Tunnel
 		want time.Duration
 	}{
-		{"another peer", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789}, 10 * time.Second},
-		{"another UDP port", ovsdb.Tunnel{Name: "t3", Local: a, Remote: b, DstPort: 4790}, time.Second},
-		{"another address", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, time.Second},
-		{"the first that asks for IPsec", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789, IPsec: true}, time.Second},
-		{"another NIC", ovsdb.Tunnel{Name: "t3", Local: a, Remote: c, DstPort: 4789, Dev: "pf1"}, time.Second},
-		{"no local_ip, a known peer", ovsdb.Tunnel{Name: "t3", Remote: b, DstPort: 4789}, 10 * time.Second},
-		{"no local_ip, another peer", ovsdb.Tunnel{Name: "t3", Remote: c, DstPort: 4789}, time.Second},
+		{"another peer", secure(a, c, 4789), 10 * time.Second},
+		{"another UDP port", secure(a, b, 4793), time.Second},
+		{"another address", secure(c, b, 4789), time.Second},
+		{"another NIC", other, time.Second},
+		{"no local_ip, another peer", secure(netip.Addr{}, c, 4790), 10 * time.Second},
+		{"no local_ip, another port", secure(netip.Addr{}, b, 4789), time.Second},
+		{"one that was seen", secure(a, b, 4792), 10 * time.Second},
+		{"a plain one", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, 10 * time.Second},
+		{"the peer of a plain one", secure(a, plain, 4789), time.Second},
+		{"where only plain ones were", secure(a, c, 4791), time.Second},
+		{"beside a plain one by flows", secure(a, c, 4792), time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				db := &tables{changed: make(chan struct{}, 1), tunnels: old}
+				seen := slices.DeleteFunc(slices.Clone(old), func(o ovsdb.Tunnel) bool { return o.DstPort == 4792 && tt.more.DstPort != 4792 })
+				db := &tables{changed: make(chan struct{}, 1), tunnels: seen}
 				d := plugin.New(plugin.Config{IKE: manyAtOnce, Now: time.Now, Database: db})
-				d.Saw(ovsdb.Snapshot{Tunnels: old})
+				d.Saw(ovsdb.Snapshot{Tunnels: seen}, "")
 				began := time.Now()
 				go func() {
 					time.Sleep(time.Second)
-					db.tunnels = append(slices.Clone(old), tt.more)
+					db.tunnels = append(slices.Clone(seen), tt.more)
 					db.changed <- struct{}{}
 				}()
-				d.Rest(t.Context(), time.Minute)
+				d.Rest(t.Context(), time.Minute, time.Minute)
 				if got := time.Since(began); got != tt.want {
 					t.Errorf("rested for %v, want %v", got, tt.want)
 				}
@@ -124,7 +172,7 @@ func TestAlarmEndsRest(t *testing.T) {
 		began := time.Now()
 		time.AfterFunc(10*time.Millisecond, d.Poke)
 		time.AfterFunc(20*time.Millisecond, d.Alarm)
-		d.Rest(t.Context(), time.Second)
+		d.Rest(t.Context(), time.Second, time.Minute)
 		if got := time.Since(began); got != 20*time.Millisecond {
 			t.Errorf("rested for %v", got)
 		}
@@ -164,7 +212,7 @@ func TestAlarmInRestIsNotGathered(t *testing.T) {
 		d := plugin.New(plugin.Config{IKE: manyAtOnce, Now: time.Now, Database: &tables{}})
 		began := time.Now()
 		time.AfterFunc(20*time.Millisecond, d.Alarm)
-		d.Rest(t.Context(), time.Second)
+		d.Rest(t.Context(), time.Second, time.Minute)
 		if !d.Asked() {
 			t.Fatal("no round is asked for")
 		}

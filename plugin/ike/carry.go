@@ -44,21 +44,36 @@ func (d daemon) send(ctx context.Context, rs []request) error {
 	})
 }
 
-// steps steps the named Conns. One that needs loading is stepped once more
-// afterwards.
+// steps steps the named Conns, those that wait for a slot first. One that needs loading
+// is stepped once more afterwards.
 func (p *pass) steps(ctx context.Context, names []string) error {
-	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return p.r.peers[name] == nil || slices.Contains(names, name) })
-	for len(names) > 0 {
-		rs, loading := p.decide(names)
-		if err := p.d.send(ctx, rs); err != nil {
+	for names = p.queued(names); len(names) > 0; {
+		rs, ls := p.decide(names)
+		var err error
+		if names, err = p.load(ctx, rs, ls); err != nil {
 			return err
 		}
-		names = slices.DeleteFunc(loading, func(name string) bool { return !p.r.peers[name].loaded })
 	}
 	for _, name := range p.starved[:min(len(p.starved), max(0, p.r.cfg.Options.Parallel-p.busy()))] {
 		p.ready[name] = true
 	}
 	return nil
+}
+
+// queued returns names in the order in which they wait for a slot, then the others. What
+// waits keeps its place until it has a slot, or peers that are dead would have all of them.
+func (p *pass) queued(names []string) []string {
+	p.starved = slices.DeleteFunc(p.starved, func(name string) bool { return p.r.peers[name] == nil })
+	waits := make(map[string]bool, len(p.starved))
+	for _, name := range p.starved {
+		waits[name] = true
+	}
+	named := make(map[string]bool, len(names))
+	for _, name := range names {
+		named[name] = true
+	}
+	first := slices.DeleteFunc(slices.Clone(p.starved), func(name string) bool { return !named[name] })
+	return append(first, slices.DeleteFunc(names, func(name string) bool { return waits[name] })...)
 }
 
 // busy returns how many Conns are under way.
@@ -71,11 +86,8 @@ func (p *pass) busy() (n int) {
 	return n
 }
 
-// decide steps the named Conns. It returns the commands for that, and whom they load.
-// Loads come last, so that charon begins with Conns that have their slot before it takes
-// others in.
-func (p *pass) decide(names []string) (rs []request, loading []string) {
-	var loads []request
+// decide steps the named Conns. It returns the commands for that, and whom to load.
+func (p *pass) decide(names []string) (rs []request, ls []loading) {
 	busy := p.busy()
 	for _, name := range names {
 		q := p.r.peers[name]
@@ -91,13 +103,13 @@ func (p *pass) decide(names []string) (rs []request, loading []string) {
 		for _, a := range do.do {
 			p.r.cfg.Log.Debug("IKE daemon", "conn", name, "do", a.verb, "child", a.child, "id", a.id, "why", a.why)
 			if a.verb == doLoad {
-				loading, loads = append(loading, name), append(loads, p.load(q, l)...)
+				ls = append(ls, loading{q: q, l: l})
 			} else {
 				rs = append(rs, p.carryOut(q, l, a))
 			}
 		}
 	}
-	return append(rs, loads...), loading
+	return rs, ls
 }
 
 // carryOut returns the command for an action, other than to load.
@@ -120,38 +132,63 @@ func (p *pass) carryOut(q *peer, l look, a action) request {
 	panic("ike: no command for " + string(a.verb))
 }
 
-// load returns the commands that load a Conn: its secret or key, then itself. All are sent
-// even if charon refuses the first, which is the peer's problem then. Conns that are loaded
-// together each bring the key that they share, of which charon keeps one.
-func (p *pass) load(q *peer, l look) (rs []request) {
-	var refusal error
-	heed := func(done func(vici.Message)) answered {
-		return func(answer vici.Message, refused error) {
-			if refusal = cmp.Or(refusal, refused); refused == nil {
-				done(answer)
-			}
-		}
-	}
-	c := q.conn
-	if !c.Auth.PSK.Empty() {
-		rs = append(rs, ask("load-shared", loadShared(c), heed(func(vici.Message) {})))
-	}
-	if !p.hasKey(c.Auth.Key) {
-		sum := sha256.Sum256(c.Auth.Key.Bytes())
-		rs = append(rs, ask("load-key", loadKey(c.Auth.Key), heed(func(m vici.Message) { p.keys[sum] = m.Get("id") })))
-	}
-	return append(rs, ask("load-conn", loadConn(c, p.r.cfg.Options), func(_ vici.Message, refused error) {
-		p.loaded(q, l, cmp.Or(refusal, refused))
-	}))
+// loading is a Conn that is being loaded.
+type loading struct {
+	q       *peer
+	l       look
+	refusal error // of its secret or key
 }
 
-// loaded notes what came of loading a Conn.
-func (p *pass) loaded(q *peer, l look, refusal error) {
-	if refusal == nil {
-		q.hasLoaded()
-		p.r.cfg.Log.Debug("loaded into the IKE daemon", "conn", q.conn.Name)
-		return
+// load sends commands, then loads Conns with what they need, and returns who are loaded. A
+// Conn is loaded when charon has its secret and key: what it has of it already goes on with
+// the old ones if it refuses them. Conns that are loaded together each bring the key that
+// they share, of which charon keeps one.
+func (p *pass) load(ctx context.Context, rs []request, ls []loading) (loaded []string, err error) {
+	for i := range ls {
+		rs = append(rs, p.secrets(&ls[i])...)
 	}
-	q.refused(problem(CodeRefused, "the IKE daemon refuses the configuration: %v: check psk, certificate and key of this tunnel", refusal), l)
-	p.wakes[q.conn.Name] = q.next
+	if err := p.d.send(ctx, rs); err != nil {
+		return nil, err
+	}
+	var conns []request
+	for i := range ls {
+		if l := &ls[i]; l.refusal != nil {
+			p.refused(l)
+		} else {
+			conns = append(conns, ask("load-conn", loadConn(l.q.conn, p.r.cfg.Options), func(_ vici.Message, refused error) {
+				if l.refusal = refused; refused != nil {
+					p.refused(l)
+					return
+				}
+				l.q.hasLoaded()
+				p.r.cfg.Log.Debug("loaded into the IKE daemon", "conn", l.q.conn.Name)
+				loaded = append(loaded, l.q.conn.Name)
+			}))
+		}
+	}
+	return loaded, p.d.send(ctx, conns)
+}
+
+// secrets returns the commands that load what a Conn proves with who this end is.
+func (p *pass) secrets(l *loading) (rs []request) {
+	auth := l.q.conn.Auth
+	if !auth.PSK.Empty() {
+		rs = append(rs, ask("load-shared", loadShared(l.q.conn), func(_ vici.Message, refused error) {
+			l.refusal = cmp.Or(l.refusal, refused)
+		}))
+	}
+	if !p.hasKey(auth.Key) {
+		rs = append(rs, ask("load-key", loadKey(auth.Key), func(m vici.Message, refused error) {
+			if l.refusal = cmp.Or(l.refusal, refused); refused == nil {
+				p.keys[sha256.Sum256(auth.Key.Bytes())] = m.Get("id")
+			}
+		}))
+	}
+	return rs
+}
+
+// refused makes a refusal the peer's problem.
+func (p *pass) refused(l *loading) {
+	l.q.refused(problem(CodeRefused, "the IKE daemon refuses the configuration: %v: check psk, certificate and key of this tunnel", l.refusal), l.l)
+	p.wakes[l.q.conn.Name] = l.q.next
 }

@@ -278,7 +278,7 @@ func mark(a Auth) time.Duration {
 // long.
 func offset(conn string, most time.Duration) time.Duration {
 	h := sha256.Sum256([]byte(conn))
-	return time.Duration(binary.BigEndian.Uint32(h[:])) * time.Second % max(most, 1)
+	return (time.Duration(binary.BigEndian.Uint32(h[:])) * time.Second % max(most, 1)).Truncate(time.Second)
 }
 
 func seconds(d time.Duration) string {

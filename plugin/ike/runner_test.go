@@ -342,7 +342,7 @@ func TestAuditWhileManyComeUp(t *testing.T) {
 	})
 }
 
-// charon takes the connection, and not its secret.
+// charon does not take the secret: what it has of the connection stays.
 func TestRefusedSecret(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
 		g.Do(func() {
@@ -355,6 +355,42 @@ func TestRefusedSecret(t *testing.T) {
 		})
 		g.runner.Want([]Conn{peerConn(1)})
 		g.phase(g.after(time.Second/4), "oio-1", Failed, CodeRefused)
+		g.Do(func() {
+			if len(g.conns) != 0 {
+				g.Errorf("loaded all the same: %v", g.conns)
+			}
+		})
+	})
+}
+
+// Peers that never answer take turns with the others.
+func TestDeadPeersLeaveSlots(t *testing.T) {
+	inRig(t, Options{}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		const dead, all = 60, 100
+		cs := make([]Conn, all)
+		alive := map[string]bool{}
+		for n := range cs {
+			cs[n] = peerConn(n)
+			cs[n].Name = fmt.Sprintf("oio-%03d", n)
+			alive[cs[n].Name] = n >= dead // the last by name
+		}
+		g.runner.Want(cs)
+		var s State
+		for range 120 {
+			g.Do(func() {
+				for _, s := range g.sas {
+					if s.State == "CONNECTING" && alive[s.Conn] {
+						g.establish(s)
+					}
+				}
+			})
+			g.Peers()
+			s = g.after(time.Second)
+		}
+		for _, c := range cs[dead:] {
+			g.phase(s, c.Name, Up, "")
+		}
 	})
 }
 
