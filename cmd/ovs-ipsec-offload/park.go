@@ -23,7 +23,8 @@ func newPark() *cobra.Command {
 		Short: "Take everything out of the NICs in order, before a mode change, firmware update or reset",
 		Long: `Take every SA and policy out of the NICs, in the only safe order: what asks for
 IPsec is blocked, flows leave the hardware and stay out, SAs go, guards last; the
-guards go on standing in the host's stack. Then the eswitch mode can be changed,
+guards go on standing in the host's stack. Then, with strongSwan stopped too (its
+own policies for UDP 500 and 4500 are in the NICs), the eswitch mode can be changed,
 firmware be updated, the NIC be reset. Tunnels without ipsec options go on by the
 slow path.
 
