@@ -24,6 +24,10 @@ func TestConfigureIsTaken(t *testing.T) {
 	}
 	s.taken()
 	w.until("ovs-vswitchd to take it", func(s Snapshot, _ State) bool { return s.Host.CurCfg >= cfg })
+	select {
+	case <-w.Changed(): // it was seen before it was told
+	default:
+	}
 
 	s.transact(obj{"op": "mutate", "table": "Open_vSwitch", "where": all, "mutations": []any{[]any{"next_cfg", "+=", 1}}})
 	s.taken()
