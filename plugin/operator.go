@@ -39,7 +39,7 @@ type Round int
 // act changes what the next round works on and asks for it.
 func (d *Daemon) act(change func()) Round {
 	d.mu.Lock()
-	defer d.Poke()
+	defer d.hurry()
 	defer d.mu.Unlock()
 	change()
 	return d.begun + 1

@@ -16,6 +16,11 @@ import (
 // What stops clear text comes first then, before the rest of the host is looked at.
 func (d *Daemon) Alarm() {
 	d.alarm.Store(true)
+	d.hurry()
+}
+
+// hurry asks for a round that nothing is to hold up.
+func (d *Daemon) hurry() {
 	signal(d.haste)
 	d.Poke()
 }
@@ -63,6 +68,7 @@ func (d *Daemon) rest(ctx context.Context, round, again time.Duration) {
 		case <-d.cfg.Database.Changed():
 			d.Poke() // the change is still to be seen
 			if d.needsGuard() {
+				d.hurry()
 				return
 			}
 		}

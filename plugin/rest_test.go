@@ -161,6 +161,11 @@ func TestTunnelEndsRest(t *testing.T) {
 				if !d.Asked() {
 					t.Error("no round is asked for")
 				}
+				began = time.Now()
+				d.Gather(t.Context(), time.Minute)
+				if tt.want == time.Second && time.Since(began) != 0 {
+					t.Errorf("the round waits %v more", time.Since(began))
+				}
 			})
 		})
 	}

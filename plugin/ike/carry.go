@@ -54,8 +54,12 @@ func (p *pass) steps(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	for _, name := range p.starved[:min(len(p.starved), max(0, p.r.cfg.Options.Parallel-p.busy()))] {
-		p.ready[name] = true
+	free := p.r.cfg.Options.Parallel - p.busy()
+	for _, name := range p.starved {
+		if free > 0 && !p.stale[name] {
+			p.ready[name] = true
+			free--
+		}
 	}
 	return nil
 }
@@ -76,6 +80,30 @@ func (p *pass) queued(names []string) []string {
 	return append(first, slices.DeleteFunc(names, func(name string) bool { return waits[name] })...)
 }
 
+// place returns where in the queue for a slot a Conn is, or comes: those that failed wait
+// behind those that did not, since their peers may be down for days.
+func (p *pass) place(name string) int {
+	if at := slices.Index(p.starved, name); at >= 0 {
+		return at
+	}
+	if p.r.peers[name].failures == 0 {
+		if at := slices.IndexFunc(p.starved, func(s string) bool { return p.r.peers[s].failures > 0 }); at >= 0 {
+			return at
+		}
+	}
+	return len(p.starved)
+}
+
+// ahead returns how many wait for a slot before a Conn, and can take it now.
+func (p *pass) ahead(name string) (n int) {
+	for _, s := range p.starved[:p.place(name)] {
+		if !p.stale[s] {
+			n++
+		}
+	}
+	return n
+}
+
 // busy returns how many Conns are under way.
 func (p *pass) busy() (n int) {
 	for _, q := range p.r.peers {
@@ -94,7 +122,7 @@ func (p *pass) decide(names []string) (rs []request, ls []loading) {
 		if q.underWay() {
 			busy--
 		}
-		l := p.look(name, busy < p.r.cfg.Options.Parallel)
+		l := p.look(name, busy+p.ahead(name) < p.r.cfg.Options.Parallel)
 		do := q.step(l)
 		p.note(name, do)
 		if q.underWay() {
@@ -166,7 +194,8 @@ func (p *pass) load(ctx context.Context, rs []request, ls []loading) (loaded []s
 			}))
 		}
 	}
-	return loaded, p.d.send(ctx, conns)
+	err = p.d.send(ctx, conns)
+	return loaded, err
 }
 
 // secrets returns the commands that load what a Conn proves with who this end is.

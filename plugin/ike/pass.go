@@ -50,7 +50,7 @@ type pass struct {
 	stale   map[string]bool      // to be listed before they are stepped; list and audit empty it
 	ready   map[string]bool      // to be stepped, unless stale; take empties it
 	wakes   map[string]time.Time // when a peer wants to be listed and stepped; each step replaces it
-	starved []string             // peers that wait for a slot, each once, who waits longest first
+	starved []string             // peers that wait for a slot, each once, in their order
 
 	nextAudit, nextList time.Time // not before
 	lastUp              time.Time // when something came up
@@ -277,11 +277,11 @@ func (p *pass) note(name string, do plan) {
 	if !do.wake.IsZero() {
 		p.wakes[name] = do.wake
 	}
-	at := slices.Index(p.starved, name)
-	switch {
-	case do.starved && at < 0:
-		p.starved = append(p.starved, name)
-	case !do.starved && at >= 0:
+	switch waits := slices.Contains(p.starved, name); {
+	case do.starved && !waits:
+		p.starved = slices.Insert(p.starved, p.place(name), name)
+	case !do.starved && waits:
+		at := p.place(name)
 		p.starved = slices.Delete(p.starved, at, at+1)
 	}
 }

@@ -363,6 +363,83 @@ func TestRefusedSecret(t *testing.T) {
 	})
 }
 
+// What has few left coming up is followed by listening again at once.
+func TestHearsAtOnce(t *testing.T) {
+	inRig(t, Options{Parallel: 20}, func(g rig) {
+		g.Do(func() { g.Hold = true })
+		var cs []Conn
+		for n := range 20 {
+			cs = append(cs, peerConn(n))
+		}
+		g.runner.Want(cs)
+		g.after(100 * time.Millisecond)
+		come := func(n int) {
+			g.Do(func() {
+				for _, s := range g.sas {
+					if s.State == "CONNECTING" && n > 0 {
+						g.establish(s)
+						g.addChild(s, In)
+						n--
+					}
+				}
+			})
+			synctest.Wait()
+		}
+		if come(1); g.Hears("log") != 0 {
+			g.Fatal("it listens while many come up")
+		}
+		if come(11); g.Hears("log") != 1 {
+			g.Error("it does not listen while few are coming up")
+		}
+	})
+}
+
+// queue is a pass with loaded Conns and one slot, which a has. The others have to wait for it.
+func queue(a string, others ...string) *pass {
+	r := New(Config{Jitter: func() float64 { return 0 }, Options: Options{Parallel: 1}})
+	p := newPass(r, daemon{}, version{})
+	for _, name := range append([]string{a}, others...) {
+		c := peerConn(1)
+		c.Name = name
+		r.peers[name] = newPeer(c, time.Now(), r.cfg.Options, 0)
+		r.peers[name].hasLoaded()
+		p.decide(p.queued([]string{name}))
+	}
+	return p
+}
+
+func TestSlotGoesToWhoWaitsLongest(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		next []string // to be stepped when the slot is free
+		want string   // has it then; "" if nobody stepped may have it
+		fail string   // has failed before
+	}{
+		{"all are stepped, as by an audit", []string{"oio-b", "oio-c", "oio-z"}, "oio-z", ""},
+		{"somebody else comes due", []string{"oio-c"}, "", ""},
+		{"who waits longest failed before", []string{"oio-b", "oio-z"}, "oio-b", "oio-z"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := queue("oio-a", "oio-z", "oio-b", "oio-c")
+				if tt.fail != "" {
+					p.starved, p.r.peers[tt.fail].failures = nil, 1
+					for _, name := range []string{"oio-z", "oio-b", "oio-c"} {
+						p.decide(p.queued([]string{name}))
+					}
+				}
+				delete(p.r.peers, "oio-a")
+				p.decide(p.queued(tt.next))
+				for name, q := range p.r.peers {
+					if q.underWay() != (name == tt.want) {
+						t.Errorf("%s under way: %v; %v wait", name, q.underWay(), p.starved)
+					}
+				}
+			})
+		})
+	}
+}
+
 // Peers that never answer take turns with the others.
 func TestDeadPeersLeaveSlots(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
