@@ -183,22 +183,16 @@ if wants load-tester && [ -e "$here/libstrongswan-load-tester.so" ]; then
 	reference=yes
 fi
 [ -n "$reference" ] || note "no LOAD_TESTER: no reference"
-# turn SIZE: one of the load-tester's, one of ours.
-turn() {
-	[ -z "$reference" ] || load_tester "$1"
-	wants ours || return 0
-	ours "$1"
-	[ -z "$reference" ] || compare
-}
 for size in $peers; do
 	say "$size tunnels: charon's load-tester, and ours"
 	: >/tmp/ratios
 	for nth in $(seq "$turns"); do
-		turn "$size"
-		if wants ours; then
-			[ "$nth-$size" != "$turns-$most" ] || one_more_if "$size"
-			ours_end
-		fi
+		[ -z "$reference" ] || load_tester "$size"
+		wants ours || continue
+		ours "$size"
+		[ -z "$reference" ] || compare
+		[ "$nth-$size" != "$turns-$most" ] || one_more_if "$size"
+		ours_end
 	done
 	[ ! -s /tmp/ratios ] || ratios "$size"
 done

@@ -122,7 +122,8 @@ func (p *pass) decide(names []string) (rs []request, ls []loading) {
 		if q.underWay() {
 			busy--
 		}
-		l := p.look(name, busy+p.ahead(name) < p.r.cfg.Options.Parallel)
+		free := p.r.cfg.Options.Parallel - busy
+		l := p.look(name, free > 0 && free > p.ahead(name)) // mostly there is none
 		do := q.step(l)
 		p.note(name, do)
 		if q.underWay() {

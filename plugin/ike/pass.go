@@ -70,7 +70,7 @@ func (p *pass) run(ctx context.Context, t tidings) (time.Time, error) {
 	p.wake(now)
 	var err error
 	switch {
-	case !now.Before(p.auditAt()):
+	case !now.Before(p.auditAt(p.manyUntil())):
 		err = p.audit(ctx)
 	case !now.Before(p.nextList):
 		err = p.list(ctx)
@@ -257,10 +257,10 @@ func (p *pass) manyUntil() time.Time {
 
 // auditAt returns when the next audit is due: at nextAudit, or once many are no longer
 // coming up, but auditLate after nextAudit at the latest.
-func (p *pass) auditAt() time.Time {
+func (p *pass) auditAt(manyUntil time.Time) time.Time {
 	at := p.nextAudit
-	if until := p.manyUntil(); until.After(at) {
-		at = until
+	if manyUntil.After(at) {
+		at = manyUntil
 	}
 	if latest := p.nextAudit.Add(auditLate); latest.Before(at) {
 		at = latest
@@ -293,14 +293,15 @@ func (p *pass) next() time.Time {
 			return p.r.cfg.Now()
 		}
 	}
-	at := p.auditAt()
+	many := p.manyUntil()
+	at := p.auditAt(many)
 	for _, wake := range p.wakes {
 		if wake.Before(at) {
 			at = wake
 		}
 	}
-	if until := p.manyUntil(); until.After(p.r.cfg.Now()) && until.Before(at) {
-		at = until
+	if many.After(p.r.cfg.Now()) && many.Before(at) {
+		at = many
 	}
 	if len(p.stale) > 0 || at.Before(p.nextList) {
 		return p.nextList

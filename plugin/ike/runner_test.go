@@ -106,6 +106,29 @@ func (g rig) up() State {
 	return s
 }
 
+// wantHeld wants n Conns, whose IKE SAs stay CONNECTING, and returns them.
+func (g rig) wantHeld(n int) []Conn {
+	g.Do(func() { g.Hold = true })
+	cs := make([]Conn, n)
+	for i := range cs {
+		cs[i] = peerConn(i)
+	}
+	g.runner.Want(cs)
+	return cs
+}
+
+// come has n of the IKE SAs come up that are CONNECTING.
+func (g rig) come(n int) {
+	g.Do(func() {
+		for _, s := range g.sas {
+			if s.State == "CONNECTING" && n > 0 {
+				g.establish(s)
+				n--
+			}
+		}
+	})
+}
+
 // peerConn returns the n-th Conn that this end leads.
 func peerConn(n int) Conn {
 	c := testConn(true)
@@ -258,24 +281,12 @@ func TestHearsLessWhileManyComeUp(t *testing.T) {
 		if g.after(time.Second); hears() {
 			g.Error("it listens before anything is wanted")
 		}
-		g.Do(func() { g.Hold = true })
-		var cs []Conn
-		for n := range 20 {
-			cs = append(cs, peerConn(n))
-		}
-		g.runner.Want(cs)
+		cs := g.wantHeld(20)
 		if g.after(time.Second); !hears() {
 			g.Error("it does not listen while nothing has come up")
 		}
 		come := func(n int) {
-			g.Do(func() {
-				for _, s := range g.sas {
-					if s.State == "CONNECTING" && n > 0 {
-						g.establish(s)
-						n--
-					}
-				}
-			})
+			g.come(n)
 			g.Peers()
 			g.after(time.Second / 2)
 		}
@@ -300,21 +311,12 @@ func TestHearsLessWhileManyComeUp(t *testing.T) {
 // Nothing is audited while many come up, but for what somebody wants no more, and at last.
 func TestAuditWhileManyComeUp(t *testing.T) {
 	inRig(t, Options{Parallel: 300, Attempt: time.Hour}, func(g rig) {
-		g.Do(func() { g.Hold = true })
-		var cs []Conn
-		for n := range 300 {
-			cs = append(cs, peerConn(n))
-		}
-		g.runner.Want(cs)
+		cs := g.wantHeld(300)
 		// come has one come up each half of a second, and tells how often all was audited.
 		come := func(n int) (audits int) {
 			g.Do(func() { g.audits = 0 })
 			for range n {
-				g.Do(func() {
-					if i := slices.IndexFunc(g.sas, func(s *sa) bool { return s.State == "CONNECTING" }); i >= 0 {
-						g.establish(g.sas[i])
-					}
-				})
+				g.come(1)
 				g.Peers()
 				g.after(time.Second / 2)
 			}
@@ -366,12 +368,7 @@ func TestRefusedSecret(t *testing.T) {
 // What has few left coming up is followed by listening again at once.
 func TestHearsAtOnce(t *testing.T) {
 	inRig(t, Options{Parallel: 20}, func(g rig) {
-		g.Do(func() { g.Hold = true })
-		var cs []Conn
-		for n := range 20 {
-			cs = append(cs, peerConn(n))
-		}
-		g.runner.Want(cs)
+		g.wantHeld(20)
 		g.after(100 * time.Millisecond)
 		come := func(n int) {
 			g.Do(func() {
@@ -508,12 +505,7 @@ func TestOneBadConnSpoilsNoOther(t *testing.T) {
 
 func TestAtMostSoManyAtOnce(t *testing.T) {
 	inRig(t, Options{Parallel: 4}, func(g rig) {
-		g.Do(func() { g.Hold = true })
-		var cs []Conn
-		for n := range 20 {
-			cs = append(cs, peerConn(n))
-		}
-		g.runner.Want(cs)
+		cs := g.wantHeld(20)
 		for done := 0; done < len(cs); {
 			g.after(time.Second / 2)
 			g.Do(func() {
