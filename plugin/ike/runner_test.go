@@ -312,18 +312,22 @@ func TestHearsLessWhileManyComeUp(t *testing.T) {
 func TestAuditWhileManyComeUp(t *testing.T) {
 	inRig(t, Options{Parallel: 300, Attempt: time.Hour}, func(g rig) {
 		cs := g.wantHeld(300)
-		// come has one come up each half of a second, and tells how often all was audited.
-		come := func(n int) (audits int) {
-			g.Do(func() { g.audits = 0 })
+		// audits tells how often all was audited since it was last asked.
+		audits := func() (n int) {
+			g.Do(func() { n, g.audits = g.audits, 0 })
+			return n
+		}
+		// come has one come up each half of a second.
+		come := func(n int) int {
 			for range n {
 				g.come(1)
 				g.Peers()
 				g.after(time.Second / 2)
 			}
-			g.Do(func() { audits = g.audits })
-			return audits
+			return audits()
 		}
 		g.after(time.Second)
+		audits()
 		if n := come(60); n != 0 {
 			g.Errorf("%d audits in 30 s of it", n)
 		}
@@ -337,8 +341,7 @@ func TestAuditWhileManyComeUp(t *testing.T) {
 		if n := come(20); n != 1 {
 			g.Errorf("%d audits in the 10 s after that, want 1", n)
 		}
-		g.Do(func() { g.audits = 0 })
-		if g.after(11 * time.Second); g.audits == 0 {
+		if g.after(11 * time.Second); audits() == 0 {
 			g.Error("no audit when nothing comes up")
 		}
 	})
