@@ -3,13 +3,13 @@
 # Other UDP ports than 4789, and several VNIs to one peer.
 . "$(dirname "$0")/lib.sh"
 for n in 1 2; do daemon_start $n --guard-ports 4789,4790; done
-# tunnels PORT VNI...: to and fro, with one key set.
+# tunnels UDP VNI...: to and fro, with one key set.
 tunnels() {
-	port=$1; shift
+	udp=$1; shift
 	key=$(keys 1 2)
 	for vni; do
-		tunnel 1 "vx$vni" 10.0.0.1 10.0.0.2 key="$vni" dst_port="$port" ipsec_keys="$key"
-		tunnel 2 "vx$vni" 10.0.0.2 10.0.0.1 key="$vni" dst_port="$port" ipsec_keys="$key"
+		tunnel 1 "vx$vni" 10.0.0.1 10.0.0.2 key="$vni" dst_port="$udp" ipsec_keys="$key"
+		tunnel 2 "vx$vni" 10.0.0.2 10.0.0.1 key="$vni" dst_port="$udp" ipsec_keys="$key"
 	done
 	for n in 1 2; do eventually 20 "hv$n: vx$1 encrypted" state_is $n "vx$1" encrypted; done
 }
