@@ -98,7 +98,7 @@ func TestHoldOutlivesReportsAndProcess(t *testing.T) {
 	w.hold(hold())
 	w.until("the hold", func(s Snapshot, _ State) bool { return s.Host.Hold != nil })
 	w.report(Report{Values: map[string]string{"state": "x"}})
-	w.until("the report", func(s Snapshot, _ State) bool { return s.Host.Reported["state"] == "x" })
+	w.reported("the report", func(s Snapshot) bool { return s.Host.Reported["state"] == "x" })
 	w.report(Report{})
 
 	next := follow(t, s.sock)

@@ -36,12 +36,41 @@ func (w *Watch) Report(ctx context.Context, rs []Report) error {
 		return fmt.Errorf("report to database: %w", err)
 	}
 	defer t.done()
+	w.expect(rs)
 	for _, ops := range split(reportOperations(t.now, t.ports, rs), maxTransaction) {
 		if _, err := t.session.transact(ctx, ops); err != nil {
 			return fmt.Errorf("report to database: %w", err)
 		}
 	}
 	return nil
+}
+
+// written is what a Report wrote, by the tunnel's name, with "" for the host.
+type written map[string]map[string]string
+
+// expect notes what is about to be written. The server tells us of it like of
+// anybody's change, and before it answers.
+func (w *Watch) expect(rs []Report) {
+	all := make(written, len(rs))
+	for _, r := range rs {
+		values := make(map[string]string, len(r.Values))
+		for k, v := range r.Values {
+			values[printable(k)] = printable(v)
+		}
+		all[r.Tunnel] = values
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.written = all
+}
+
+// same tells whether a row reports what it did, or what was written.
+func (w written) same(name string, was, is map[string]string) bool {
+	if maps.Equal(was, is) {
+		return true
+	}
+	ours, known := w[name]
+	return known && maps.Equal(ours, is)
 }
 
 // turn is the right to write. Its holder calls done in the end.

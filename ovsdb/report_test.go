@@ -24,6 +24,12 @@ func (w *watched) report(rs ...Report) {
 	}
 }
 
+// reported waits until the rows say what was reported, of which nobody is told.
+func (w *watched) reported(what string, ok func(Snapshot) bool) {
+	w.tb.Helper()
+	poll(w.tb, what, func() bool { s, _ := w.Current(); return ok(s) })
+}
+
 func TestReport(t *testing.T) {
 	s := startServer(t)
 	s.add(vxlan("vx1", "10.0.0.2", "ipsec_keys", "a"), vxlan("vx2", "10.0.0.3", "ipsec_keys", "b"))
@@ -37,7 +43,7 @@ func TestReport(t *testing.T) {
 		Report{Tunnel: "vx1", Values: map[string]string{"state": "blocked", "reason": `no "keys"; see → log`}},
 		Report{Tunnel: "vx2", Values: map[string]string{"state": "encrypted"}},
 		Report{Values: map[string]string{"state": "degraded"}})
-	w.until("the reports", func(s Snapshot, _ State) bool {
+	w.reported("the reports", func(s Snapshot) bool {
 		return cmp.Equal(s.tunnel("vx1").Reported, map[string]string{"state": "blocked", "reason": `no "keys"; see → log`}) &&
 			cmp.Equal(s.tunnel("vx2").Reported, map[string]string{"state": "encrypted"}) &&
 			cmp.Equal(s.Host.Reported, map[string]string{"state": "degraded"})
@@ -49,7 +55,7 @@ func TestReport(t *testing.T) {
 
 	// Values are replaced, and what is not reported any more goes.
 	w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": "encrypted"}}, Report{Tunnel: "vx2"}, Report{})
-	w.until("the new reports", func(s Snapshot, _ State) bool {
+	w.reported("the new reports", func(s Snapshot) bool {
 		return cmp.Equal(s.tunnel("vx1").Reported, map[string]string{"state": "encrypted"}) &&
 			s.tunnel("vx2").Reported == nil && s.Host.Reported == nil
 	})
@@ -61,6 +67,36 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestReportIsNoNews: what others do to a report wakes the reader, what was reported does not.
+func TestReportIsNoNews(t *testing.T) {
+	s := startServer(t)
+	s.add(vxlan("vx1", "10.0.0.2"))
+	w := follow(t, s.sock)
+	w.tunnels("vx1")
+	for i := range 3 {
+		x := strings.Repeat("x", i)
+		w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": x, "nul": x + "\x00"}}, Report{Values: map[string]string{"state": x}})
+		w.reported("the reports", func(s Snapshot) bool {
+			r := s.tunnel("vx1").Reported
+			return r != nil && r["state"] == x && r["nul"] == x+"\uFFFD" && s.Host.Reported != nil && s.Host.Reported["state"] == x
+		})
+		w.report(Report{Tunnel: "vx1"}, Report{})
+		w.reported("their end", func(s Snapshot) bool { return s.tunnel("vx1").Reported == nil && s.Host.Reported == nil })
+	}
+	select {
+	case <-w.Changed():
+		t.Error("the watch spoke up")
+	default:
+	}
+	w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": "x"}})
+	for _, changed := range []string{"y", ""} {
+		s.transact(obj{"op": "update", "table": "Interface", "where": named("vx1"), "row": obj{"external_ids": mapOf(map[string]string{"ipsec-offload:state": changed})}})
+		w.tunnel("vx1", "a stranger's change", func(t *Tunnel) bool { return t.Reported != nil && t.Reported["state"] == changed })
+	}
+	s.transact(obj{"op": "update", "table": "Interface", "where": named("vx1"), "row": obj{"external_ids": mapOf(nil)}})
+	w.tunnel("vx1", "the loss of the report", func(t *Tunnel) bool { return t.Reported == nil })
+}
+
 // TestReportOddValues: the server drops a connection over a NUL in a string.
 func TestReportOddValues(t *testing.T) {
 	s := startServer(t)
@@ -68,8 +104,8 @@ func TestReportOddValues(t *testing.T) {
 	w := follow(t, s.sock)
 	w.tunnels("vx1")
 	w.report(Report{Tunnel: "vx1", Values: map[string]string{"a": "x\x00y", "b": "x\xffy", "c": "", "d": "\n\t\u2028\U0001F510", "e\x00": strings.Repeat("z", maxValue+1)}})
-	w.tunnel("vx1", "the report", func(t *Tunnel) bool {
-		return maps.Equal(t.Reported, map[string]string{"a": "x\uFFFDy", "b": "x\uFFFDy", "c": "", "d": "\n\t\u2028\U0001F510", "e\uFFFD": strings.Repeat("z", maxValue) + "…"})
+	w.reported("the report", func(s Snapshot) bool {
+		return maps.Equal(s.tunnel("vx1").Reported, map[string]string{"a": "x\uFFFDy", "b": "x\uFFFDy", "c": "", "d": "\n\t\u2028\U0001F510", "e\uFFFD": strings.Repeat("z", maxValue) + "…"})
 	})
 }
 
@@ -101,7 +137,7 @@ func TestReportReplacedRow(t *testing.T) {
 	w.tunnels("vx1")
 	for range 3 {
 		w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": "x"}})
-		w.tunnel("vx1", "the report", func(t *Tunnel) bool { return t.Reported["state"] == "x" })
+		w.reported("the report", func(s Snapshot) bool { return s.tunnel("vx1").Reported["state"] == "x" })
 		s.transact(replacement([]port{vxlan("vx1", "10.0.0.2")})...)
 		w.tunnel("vx1", "the new row", func(t *Tunnel) bool { return t.Reported == nil })
 	}
@@ -119,7 +155,7 @@ func TestReportThousands(t *testing.T) {
 		rs = append(rs, Report{Tunnel: tn.Name, Values: map[string]string{"state": "encrypted", "boot": "0a1b2c3d-0000-1111-2222-333344445555"}})
 	}
 	w.report(rs...)
-	w.until("all reports", func(s Snapshot, _ State) bool {
+	w.reported("all reports", func(s Snapshot) bool {
 		for _, t := range s.Tunnels {
 			if t.Reported["state"] != "encrypted" {
 				return false

@@ -79,6 +79,7 @@ type Watch struct {
 	ports    []*interfaceRow // of the snapshot, in the same order
 	state    State
 	awaited  int64    // CurCfg that somebody waits for
+	written  written  // by the last Report
 	session  *session // nil while there is no connection
 }
 
@@ -109,7 +110,7 @@ func (w *Watch) Current() (Snapshot, State) {
 // Changed gets a value when Current gives something new. It has room for one:
 // it serves one reader, who calls Current after each value. CurCfg alone is
 // news only when it comes to the number that a write of this Watch returned, and
-// while a hold stands.
+// while a hold stands. What the last Report wrote is none.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Run connects, follows the database and connects again whenever the connection
@@ -185,7 +186,7 @@ func (w *Watch) learn(s *session, now Snapshot, ports []*interfaceRow) {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}
 		w.cfg.Logger.Info("connected to ovsdb-server", "address", w.at.address, "tunnels", len(now.Tunnels))
 	}
-	news := came || !w.snapshot.equal(now) || w.reached(now)
+	news := came || !w.snapshot.equal(now, w.written) || w.reached(now)
 	w.snapshot = now
 	if news {
 		w.announce()

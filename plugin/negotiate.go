@@ -294,14 +294,14 @@ func newest(c ike.ConnState) (t time.Time) {
 
 // keying says what keeps a pair from being encrypted by IKE. What the IKE daemon has just
 // made the round may have come too early to see.
-func keying(pi *PairIntent, st *ike.State, now time.Time) *Problem {
-	c, known := st.Conns[pi.IKE.Name]
+func keying(pi *PairIntent, st *ike.State, given bool, now time.Time) *Problem {
+	c := st.Conns[pi.IKE.Name]
 	switch {
 	case st.Problem != nil:
 		return &Problem{st.Problem.Code, st.Problem.Text}
 	case c.Problem != nil:
 		return &Problem{c.Problem.Code, c.Problem.Text}
-	case !known:
+	case !given:
 		return &Problem{"IKE_WAITS", "the pair was not given to the IKE daemon yet: its guards come first"}
 	case complete(pi.IKE, c) && now.Sub(newest(c)) >= renewAfter:
 		return &Problem{"IKE_NOT_OFFLOADED", fmt.Sprintf("%s says that the SAs are up, but they are not in the NIC (ip xfrm state): restart it after this daemon, so that it finds the NIC's tables there", st.Daemon)}

@@ -30,9 +30,9 @@ func unseen(last Status, version string, now time.Time, err error) Status {
 // status says how everything stands.
 func (d *Daemon) status(s *scene) Status {
 	d.mu.Lock()
-	host, gate, pairs, last := d.host, d.gate, maps.Clone(d.pairs), d.hold.last
+	host, gate, pairs, given, last := d.host, d.gate, maps.Clone(d.pairs), d.given, d.hold.last
 	d.mu.Unlock()
-	b := statusMaker{scene: s, now: s.now, name: pfNamesOf(s.facts).of, at: d.cfg.Now(), pairs: pairs, ike: s.observed.carriers, hostErr: host.err}
+	b := statusMaker{scene: s, now: s.now, name: pfNamesOf(s.facts).of, at: d.cfg.Now(), pairs: pairs, ike: s.observed.carriers, given: given, hostErr: host.err}
 	st := Status{Version: d.cfg.Version, At: d.cfg.Now(), Host: b.host(), Gate: b.gate(d.current())}
 	st.Problems, st.Notes = append([]Problem{}, s.plan.Problems...), s.notes
 	for _, err := range []error{host.err, gate.err, d.saveProblem()} {
@@ -87,6 +87,7 @@ type statusMaker struct {
 	at    time.Time
 	pairs map[Pair]trouble
 	ike   map[stream]*xfrm.SA // SAs that IKE made
+	given map[Pair]bool       // the IKE daemon has these
 
 	hostErr error
 
@@ -242,7 +243,7 @@ func (b *statusMaker) reason(pi *PairIntent, state string) *Problem {
 	t, failed := b.pairs[pi.Pair]
 	switch {
 	case pi.Want == Negotiate && !failed && b.ike[stream{pi.Pair, xfrm.Out}] == nil:
-		return keying(pi, &b.scene.ike, b.at)
+		return keying(pi, &b.scene.ike, b.given[pi.Pair], b.at)
 	case pi.Problem != nil || !failed && state != StateUnprotected:
 		return nil
 	case failed:

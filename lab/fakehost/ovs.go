@@ -85,7 +85,7 @@ func (o *OVS) wake() {
 	}
 }
 
-// Report implements plugin.Database.
+// Report implements plugin.Database. It wakes nobody: see ovsdb.Watch.Changed.
 func (o *OVS) Report(ctx context.Context, rs []ovsdb.Report) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -104,7 +104,6 @@ func (o *OVS) Report(ctx context.Context, rs []ovsdb.Report) error {
 			o.tunnels[r.Tunnel] = t
 		}
 	}
-	o.wake()
 	return nil
 }
 

@@ -109,9 +109,14 @@ func (d *Desk) Publish(now State) {
 	}
 }
 
-// report logs what is new, and tells whether anything is.
+// report logs what is new, and tells whether anything is that matters: a Conn that begins
+// to come up does not, since who wants it knows.
 func (d *Desk) report(was, now State) bool {
-	news := len(was.Conns) != len(now.Conns)
+	news := false
+	for name := range was.Conns {
+		_, still := now.Conns[name]
+		news = news || !still
+	}
 	if was.Daemon != now.Daemon || !was.Problem.equal(now.Problem) {
 		news = true
 		if now.Problem != nil {
@@ -121,8 +126,8 @@ func (d *Desk) report(was, now State) bool {
 		}
 	}
 	for name, s := range now.Conns {
-		before := was.Conns[name]
-		news = news || before.news(s)
+		before, known := was.Conns[name]
+		news = news || before.news(s) && (known || !coming(s.Phase) || s.Problem != nil)
 		if before.Phase == s.Phase && before.Problem.equal(s.Problem) {
 			continue
 		}
