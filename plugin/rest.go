@@ -40,7 +40,7 @@ func signal(c chan<- struct{}) {
 // it may be: a round for every step of every pair would take from the IKE daemon the time
 // that it needs, and show nothing. Pairs that failed and are tried again count only for a
 // rest of failedRestTimes: their peers may be down for days. An alarm ends the rest, and so
-// does a tunnel whose VTEP may have no guard yet.
+// does a tunnel that cannot wait.
 const (
 	restAbove       = 4
 	roundRestTimes  = 20
@@ -67,7 +67,7 @@ func (d *Daemon) rest(ctx context.Context, round, again time.Duration) {
 			return
 		case <-d.cfg.Database.Changed():
 			d.Poke() // the change is still to be seen
-			if d.needsGuard() {
+			if d.cannotWait() {
 				d.hurry()
 				return
 			}
@@ -82,9 +82,10 @@ func (d *Daemon) pressing() bool {
 	return d.host.count > 0 || d.seen != nil && d.seen.observed.Holding != ""
 }
 
-// needsGuard tells whether a tunnel that asks for IPsec may stand without the guard, or
-// behind the bypass, that the last round left.
-func (d *Daemon) needsGuard() bool {
+// cannotWait tells whether a tunnel that asks for IPsec may stand without the guard, or
+// behind the bypass, that the last round left, or a plain one without the bypass that it
+// needs where a guard stands: what it sends is blocked.
+func (d *Daemon) cannotWait() bool {
 	d.mu.Lock()
 	seen := d.seen
 	d.mu.Unlock()
@@ -105,8 +106,11 @@ func (d *Daemon) needsGuard() bool {
 	}
 	now, _ := d.cfg.Database.Current()
 	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool {
-		return t.IPsec && !known[tunnel{guardOf(&t), t.Remote}] && (!guarded[guardOf(&t)] ||
-			bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] || bypassed[tunnelEnd{port: t.DstPort}])
+		peer := bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}]
+		if !t.IPsec {
+			return t.Remote.IsValid() && !peer
+		}
+		return !known[tunnel{guardOf(&t), t.Remote}] && (!guarded[guardOf(&t)] || peer || bypassed[tunnelEnd{port: t.DstPort}])
 	})
 }
 

@@ -111,7 +111,8 @@ func (d *tables) Current() (ovsdb.Snapshot, ovsdb.State) {
 	return ovsdb.Snapshot{Tunnels: d.tunnels}, ovsdb.State{Known: true}
 }
 
-// A tunnel ends a rest only if its VTEP may have no guard yet, or a bypass for it.
+// A tunnel ends a rest only if its VTEP may have no guard yet, or a bypass for it, and a
+// plain one if there is no bypass for its peer.
 func TestTunnelEndsRest(t *testing.T) {
 	a, b, c, plain := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")
 	secure := func(local, remote netip.Addr, port uint16) ovsdb.Tunnel {
@@ -137,7 +138,9 @@ func TestTunnelEndsRest(t *testing.T) {
 		{"no local_ip, another peer", secure(netip.Addr{}, c, 4790), 10 * time.Second},
 		{"no local_ip, another port", secure(netip.Addr{}, b, 4789), time.Second},
 		{"one that was seen", secure(a, b, 4792), 10 * time.Second},
-		{"a plain one", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, 10 * time.Second},
+		{"a plain one", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, time.Second},
+		{"another plain one to a peer", ovsdb.Tunnel{Name: "t3", Local: a, Remote: plain, DstPort: 4789}, 10 * time.Second},
+		{"a plain one by flows", ovsdb.Tunnel{Name: "t3", Local: a, DstPort: 4789, ByFlow: true}, 10 * time.Second},
 		{"the peer of a plain one", secure(a, plain, 4789), time.Second},
 		{"where only plain ones were", secure(a, c, 4791), time.Second},
 		{"beside a plain one by flows", secure(a, c, 4792), time.Second},
