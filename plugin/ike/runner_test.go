@@ -216,6 +216,27 @@ func TestSomebodyElseUnloads(t *testing.T) {
 	})
 }
 
+// What somebody has unloaded is noticed when charon is told to initiate it, long before
+// the next audit.
+func TestInitiateIsRefused(t *testing.T) {
+	inRig(t, Options{Audit: time.Hour}, func(g rig) {
+		g.Do(func() {
+			g.Refuse = func(command string, _ vici.Message) string {
+				if command == "initiate" {
+					return "CHILD_SA config 'oio-1-out' not found"
+				}
+				return ""
+			}
+		})
+		g.runner.Want([]Conn{peerConn(1)})
+		g.after(time.Millisecond)
+		g.told("load-shared oio-1", "load-conn oio-1")
+		g.Do(func() { g.Refuse = nil })
+		g.after(2 * young)
+		g.told("load-shared oio-1", "load-conn oio-1", "initiate oio-1-out")
+	})
+}
+
 // swanctl --load-creds --clear takes private keys away, too.
 func TestPrivateKeyIsTakenAway(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {

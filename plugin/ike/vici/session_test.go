@@ -143,6 +143,21 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	}
 }
 
+// An answer that is none ends the sending, too: the daemon reads nothing more.
+func TestCallsAnsweredWithNonsense(t *testing.T) {
+	end := make(chan struct{})
+	s := answered(t, func(c net.Conn) error {
+		err := expect(c, CmdRequest, "a", Packet{Type: EventConfirm})
+		<-end
+		return err
+	})
+	defer close(end)
+	err := s.Calls(t.Context(), []Request{{"a", nil}, {"b", nil}}, func(int, Message, error) { t.Error("an answer") })
+	if err == nil || !strings.HasPrefix(err.Error(), "a: ") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // What cannot be sent ends the waiting for answers.
 func TestCallsTooLarge(t *testing.T) {
 	s := answered(t, func(c net.Conn) error { return expect(c, CmdRequest, "a") })
