@@ -40,7 +40,7 @@ func admit(in Intent, sas []xfrm.SA, rooms map[int]room) (Intent, []Pair) {
 	if !slices.ContainsFunc(in.Pairs, func(pi PairIntent) bool { return bounded(&pi, rooms) }) {
 		return in, nil
 	}
-	a := admission{rooms: rooms, wants: map[int]int{}, planned: map[int]int{}, stands: map[xfrm.SAID]bool{}, between: map[ends]bool{}}
+	a := admission{rooms: rooms, wants: map[int]int{}, planned: map[int]int{}, stands: make(map[xfrm.SAID]bool, len(sas)), between: make(map[ends]bool, 2*len(in.Pairs))}
 	for i := range sas {
 		a.stands[sas[i].ID()] = true
 		a.between[ends{sas[i].Src, sas[i].Dst}], a.between[ends{sas[i].Dst, sas[i].Src}] = true, true

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"ovs-ipsec-offload/ovsdb"
@@ -39,31 +40,18 @@ const (
 
 // negotiatedReqid returns the reqid of a child SA of a pair.
 func negotiatedReqid(p Pair, c childSA) uint32 {
-	v := pairHash(p, byte(c))
-	return reqidFirst | uint32(v^v>>32)&reqidMask
+	return pairHash(p, byte(c)).reqid()
 }
 
-// pairHash is FNV-1a, 64 bits, of a pair and a byte. Rounds take it of every SA, several
-// times, so it makes no garbage.
-func pairHash(p Pair, salt byte) uint64 {
-	const offset, prime = 14695981039346656037, 1099511628211
-	h := uint64(offset)
-	add := func(b byte) { h = (h ^ uint64(b)) * prime }
-	for _, a := range [2][16]byte{p.Local.As16(), p.Remote.As16()} {
-		for _, b := range a {
-			add(b)
-		}
-	}
-	add(byte(p.Port >> 8))
-	add(byte(p.Port))
-	add(salt)
-	return h
+// pairHash is the hash of a pair and a byte.
+func pairHash(p Pair, salt byte) fnv1a {
+	return fnvOffset.addr(p.Local).addr(p.Remote).byte(byte(p.Port >> 8)).byte(byte(p.Port)).byte(salt)
 }
 
 // connName is what the IKE daemon calls a pair's connection.
 func connName(p Pair) string {
 	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], pairHash(p, 'n'))
+	binary.BigEndian.PutUint64(b[:], uint64(pairHash(p, 'n')))
 	return ike.Prefix + hex.EncodeToString(b[:])
 }
 
@@ -341,8 +329,9 @@ func (s *scene) keyedByIKE(sa *xfrm.SA) *PairIntent {
 
 // pair returns what a pair is to get, or nil.
 func (in *Intent) pair(p Pair) *PairIntent {
-	i, is := slices.BinarySearchFunc(in.Pairs, p, func(pi PairIntent, p Pair) int { return pi.Compare(p) })
-	if !is {
+	// Not by slices.BinarySearchFunc, which would copy a whole PairIntent for each look.
+	i := sort.Search(len(in.Pairs), func(i int) bool { return in.Pairs[i].Compare(p) >= 0 })
+	if i == len(in.Pairs) || in.Pairs[i].Pair != p {
 		return nil
 	}
 	return &in.Pairs[i]

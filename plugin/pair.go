@@ -4,9 +4,7 @@ package plugin
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 
 	"ovs-ipsec-offload/xfrm"
@@ -107,18 +105,33 @@ const (
 // reqidOf returns the n-th choice of a reqid for an SA. mlx5 picks the outbound
 // SA by reqid alone, so no two SAs of a device may share one; the planner takes
 // the next choice when one is taken.
-func reqidOf(id xfrm.SAID, src netip.Addr, n int) uint32 {
-	h := fnv.New64a()
-	a, b := src.As16(), id.Dst.As16()
-	h.Write(a[:])
-	h.Write(b[:])
-	var t [5]byte
-	binary.BigEndian.PutUint32(t[:], id.SPI)
-	t[4] = byte(n)
-	h.Write(t[:])
-	v := h.Sum64()
-	return reqidFirst | uint32(v^v>>32)&reqidMask
+func reqidOf(id xfrm.SAID, src netip.Addr, n int) uint32 { return hashSA(id, src).choice(n) }
+
+// hashSA is what the choices of a reqid for an SA follow from.
+func hashSA(id xfrm.SAID, src netip.Addr) fnv1a {
+	return fnvOffset.addr(src).addr(id.Dst).byte(byte(id.SPI >> 24)).byte(byte(id.SPI >> 16)).byte(byte(id.SPI >> 8)).byte(byte(id.SPI))
 }
+
+// choice returns the n-th choice of a reqid.
+func (h fnv1a) choice(n int) uint32 { return h.byte(byte(n)).reqid() }
+
+// fnv1a is FNV-1a, 64 bits, of what was added to fnvOffset. Rounds take it of every SA,
+// several times, so it makes no garbage, as hash/fnv would.
+type fnv1a uint64
+
+const fnvOffset fnv1a = 14695981039346656037
+
+func (h fnv1a) byte(b byte) fnv1a { return (h ^ fnv1a(b)) * 1099511628211 }
+
+func (h fnv1a) addr(a netip.Addr) fnv1a {
+	for _, b := range a.As16() {
+		h = h.byte(b)
+	}
+	return h
+}
+
+// reqid returns a reqid of our range.
+func (h fnv1a) reqid() uint32 { return reqidFirst | uint32(h^h>>32)&reqidMask }
 
 // oursSA tells whether s belongs to this program: its reqid can be derived from
 // its own addresses and SPI.
@@ -126,8 +139,9 @@ func oursSA(s *xfrm.SA) bool {
 	if s.Exotic {
 		return false
 	}
+	h := hashSA(s.ID(), s.Src)
 	for n := range reqidTries {
-		if s.Reqid == reqidOf(s.ID(), s.Src, n) {
+		if s.Reqid == h.choice(n) {
 			return true
 		}
 	}

@@ -58,7 +58,7 @@ func (r reqids) pick(p Pair, d xfrm.Dir, taken map[uint32]Pair, other uint32) ui
 	for _, id := range r.known {
 		used[id] = true
 	}
-	first := pairHash(p, byte(carrier(d)))
+	first := uint64(pairHash(p, byte(carrier(d))))
 	for n := range uint64(smallLast) {
 		id := uint32((first+n)%smallLast) + 1
 		if _, is := taken[id]; !is && !used[id] {
