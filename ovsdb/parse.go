@@ -4,6 +4,7 @@ package ovsdb
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -38,11 +39,8 @@ type parsed struct {
 // snapshot is snapshotOf, for which only rows are read that were not there the last time.
 func (p *parsed) snapshot(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 	s := Snapshot{Tunnels: make([]Tunnel, len(ports))}
-	// The table has one row (maxRows 1), or none before `ovs-vsctl init`.
-	for _, h := range hosts {
-		if s.Host.UUID == "" || h.UUID < s.Host.UUID {
-			s.Host = hostOf(h)
-		}
+	if h := theHost(hosts); h != nil {
+		s.Host = hostOf(h)
 	}
 	if p.pki != s.Host.PKI {
 		*p = parsed{pki: s.Host.PKI}
@@ -58,6 +56,15 @@ func (p *parsed) snapshot(hosts []*hostRow, ports []*interfaceRow) Snapshot {
 	}
 	p.tunnels = tunnels
 	return s
+}
+
+// theHost returns the row of the host. The table has one (maxRows 1), or none before
+// `ovs-vsctl init`.
+func theHost(hosts []*hostRow) *hostRow {
+	if len(hosts) == 0 {
+		return nil
+	}
+	return slices.MinFunc(hosts, func(a, b *hostRow) int { return strings.Compare(a.UUID, b.UUID) })
 }
 
 // systemsOf returns the names of the rows that are devices of the host, sorted.
@@ -117,21 +124,19 @@ func reported(ids map[string]string) map[string]string {
 	return ours
 }
 
-// equal tells whether o says the same as s, but for what was written by ourselves.
-func (s Snapshot) equal(o Snapshot, w written) bool {
-	same := func(t, o Tunnel) bool { return t.equal(o) && w.same(o.Name, t.Reported, o.Reported) }
-	return s.Host.equal(o.Host) && w.same("", s.Host.Reported, o.Host.Reported) &&
-		slices.EqualFunc(s.Tunnels, o.Tunnels, same) && slices.Equal(s.Systems, o.Systems)
+// equal tells whether two snapshots say the same.
+func (s Snapshot) equal(o Snapshot) bool {
+	return s.Host.equal(o.Host) && slices.EqualFunc(s.Tunnels, o.Tunnels, Tunnel.equal) && slices.Equal(s.Systems, o.Systems)
 }
 
 // equal leaves out the counters, which change with every call of ovs-vsctl on the
 // host: whoever waits for one of them is told by the watch. What is only shown is
-// no news either, here and of a tunnel. What is reported is looked at apart.
+// no news either, here and of a tunnel.
 func (h Host) equal(o Host) bool {
 	return h.UUID == o.UUID && h.SystemID == o.SystemID && h.Hostname == o.Hostname &&
 		h.OVSVersion == o.OVSVersion && h.HWOffload == o.HWOffload &&
 		h.FlowLimit == o.FlowLimit && h.Hold.Equal(o.Hold) && h.PKI == o.PKI &&
-		slices.Equal(h.Notes, o.Notes)
+		slices.Equal(h.Notes, o.Notes) && maps.Equal(h.Reported, o.Reported)
 }
 
 func (t Tunnel) equal(o Tunnel) bool {
@@ -139,5 +144,5 @@ func (t Tunnel) equal(o Tunnel) bool {
 		t.Local == o.Local && t.Remote == o.Remote && t.ByFlow == o.ByFlow && t.DstPort == o.DstPort &&
 		t.IPsec == o.IPsec && t.Mode == o.Mode && t.Keys == o.Keys && t.Dev == o.Dev &&
 		t.Auth.Equal(o.Auth) && t.IKE == o.IKE && t.StockPeer == o.StockPeer &&
-		slices.Equal(t.Problems, o.Problems) && slices.Equal(t.Notes, o.Notes)
+		slices.Equal(t.Problems, o.Problems) && slices.Equal(t.Notes, o.Notes) && maps.Equal(t.Reported, o.Reported)
 }

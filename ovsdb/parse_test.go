@@ -166,7 +166,7 @@ func TestSnapshotOfOrder(t *testing.T) {
 		}
 		want := snapshotOf(nil, portsOf(rows))
 		got := snapshotOf(nil, portsOf(rapid.Permutation(rows).Draw(t, "order")))
-		if diff := cmp.Diff(want, got, cmpAddr); diff != "" || !want.equal(got, nil) {
+		if diff := cmp.Diff(want, got, cmpAddr); diff != "" || !want.equal(got) {
 			t.Fatalf("another order gives another snapshot:\n%s", diff)
 		}
 		if diff := cmp.Diff(before, rows); diff != "" {
@@ -263,7 +263,7 @@ func TestEqual(t *testing.T) {
 			}
 			name := of(&s).Type().Field(i).Name
 			silent := strings.HasSuffix(name, "Cfg") || slices.Contains([]string{"SKBMark", "OFPort", "Fault"}, name)
-			if s.equal(full(), nil) != silent {
+			if s.equal(full()) != silent {
 				t.Errorf("%s: equal is %v", name, !silent)
 			}
 		}
@@ -284,10 +284,10 @@ func TestEqual(t *testing.T) {
 			t.Errorf("Auth.%s: Equal is true", auth.Field(i).Name)
 		}
 	}
-	if s := full(); s.equal(Snapshot{Host: s.Host, Tunnels: s.Tunnels, Systems: []string{"pf0"}}, nil) {
+	if s := full(); s.equal(Snapshot{Host: s.Host, Tunnels: s.Tunnels, Systems: []string{"pf0"}}) {
 		t.Error("Systems: equal is true")
 	}
-	if !full().equal(full(), nil) {
+	if !full().equal(full()) {
 		t.Error("equal snapshots differ")
 	}
 }

@@ -36,47 +36,72 @@ func (w *Watch) Report(ctx context.Context, rs []Report) error {
 		return fmt.Errorf("report to database: %w", err)
 	}
 	defer t.done()
-	w.expect(rs)
+	w.keep(t, rs)
 	for _, ops := range split(reportOperations(t.now, t.ports, rs), maxTransaction) {
 		if _, err := t.session.transact(ctx, ops); err != nil {
+			w.keep(t, t.asBefore(rs))
 			return fmt.Errorf("report to database: %w", err)
 		}
 	}
 	return nil
 }
 
-// written is what a Report wrote, by the tunnel's name, with "" for the host.
-type written map[string]map[string]string
-
-// expect notes what is about to be written. The server tells us of it like of
-// anybody's change, and before it answers.
-func (w *Watch) expect(rs []Report) {
-	all := make(written, len(rs))
-	for _, r := range rs {
-		values := make(map[string]string, len(r.Values))
-		for k, v := range r.Values {
-			values[printable(k)] = printable(v)
-		}
-		all[r.Tunnel] = values
+// asBefore returns what stood in the rows of rs when t began.
+func (t turn) asBefore(rs []Report) []Report {
+	before := make([]Report, len(rs))
+	for i, r := range rs {
+		_, _, there := rowOf(t.now, t.ports, r.Tunnel)
+		before[i] = Report{r.Tunnel, there}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.written = all
+	return before
 }
 
-// same tells whether a row reports what it did, or what was written.
-func (w written) same(name string, was, is map[string]string) bool {
-	if maps.Equal(was, is) {
-		return true
+// keep has the snapshot say what is reported, as the server will tell us too, before it
+// answers: Current never lags behind a Report, and its echo is no news. A row that was
+// read anew since t began is left as it was read.
+func (w *Watch) keep(t turn, rs []Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.snapshot
+	now.Tunnels = slices.Clone(now.Tunnels) // the old one is shared
+	for _, r := range rs {
+		if r.Tunnel == "" {
+			if w.host == t.host {
+				now.Host.Reported = written(r.Values)
+			}
+			continue
+		}
+		was, known := find(t.ports, r.Tunnel)
+		at, is := find(w.ports, r.Tunnel)
+		if known && is && w.ports[at] == t.ports[was] {
+			now.Tunnels[at].Reported = written(r.Values)
+		}
 	}
-	ours, known := w[name]
-	return known && maps.Equal(ours, is)
+	w.snapshot = now
+}
+
+// written returns values as they will be read.
+func written(values map[string]string) map[string]string {
+	if len(values) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(values))
+	for k, v := range values {
+		m[printable(k)] = printable(v)
+	}
+	return m
+}
+
+// find returns the place of a port.
+func find(ports []*interfaceRow, name string) (at int, found bool) {
+	return slices.BinarySearchFunc(ports, name, func(r *interfaceRow, name string) int { return strings.Compare(r.Name, name) })
 }
 
 // turn is the right to write. Its holder calls done in the end.
 type turn struct {
 	session *session
 	now     Snapshot
+	host    *hostRow        // of now
 	ports   []*interfaceRow // of now, in the same order
 	done    func()
 }
@@ -95,7 +120,7 @@ func (w *Watch) begin(ctx context.Context) (turn, error) {
 		done()
 		return turn{}, fmt.Errorf("%w: %w", ErrNotConnected, w.state.Err)
 	}
-	return turn{w.session, w.snapshot, w.ports, done}, nil
+	return turn{w.session, w.snapshot, w.host, w.ports, done}, nil
 }
 
 // reportOperations returns one operation for each report whose row is in the
@@ -123,9 +148,7 @@ func rowOf(now Snapshot, ports []*interfaceRow, tunnel string) (table, uuid stri
 	if tunnel == "" {
 		return tableHost, now.Host.UUID, now.Host.Reported
 	}
-	i, found := slices.BinarySearchFunc(ports, tunnel, func(r *interfaceRow, name string) int {
-		return strings.Compare(r.Name, name)
-	})
+	i, found := find(ports, tunnel)
 	if !found {
 		return tableInterface, "", nil
 	}

@@ -73,15 +73,25 @@ func TestReportIsNoNews(t *testing.T) {
 	s.add(vxlan("vx1", "10.0.0.2"))
 	w := follow(t, s.sock)
 	w.tunnels("vx1")
-	for i := range 3 {
-		x := strings.Repeat("x", i)
-		w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": x, "nul": x + "\x00"}}, Report{Values: map[string]string{"state": x}})
-		w.reported("the reports", func(s Snapshot) bool {
-			r := s.tunnel("vx1").Reported
-			return r != nil && r["state"] == x && r["nul"] == x+"\uFFFD" && s.Host.Reported != nil && s.Host.Reported["state"] == x
+	select {
+	case <-w.Changed(): // it was seen before it was told
+	default:
+	}
+	// read waits until both rows were read with that state.
+	read := func(state string) {
+		poll(t, "the rows to be read", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			const key = ReportPrefix + "state"
+			return w.ports[0].ExternalIDs[key] == state && w.host.ExternalIDs[key] == state
 		})
+	}
+	for i := range 3 {
+		x := strings.Repeat("x", i+1)
+		w.report(Report{Tunnel: "vx1", Values: map[string]string{"state": x, "nul": x + "\x00"}}, Report{Values: map[string]string{"state": x}})
+		read(x)
 		w.report(Report{Tunnel: "vx1"}, Report{})
-		w.reported("their end", func(s Snapshot) bool { return s.tunnel("vx1").Reported == nil && s.Host.Reported == nil })
+		read("")
 	}
 	select {
 	case <-w.Changed():
@@ -95,6 +105,34 @@ func TestReportIsNoNews(t *testing.T) {
 	}
 	s.transact(obj{"op": "update", "table": "Interface", "where": named("vx1"), "row": obj{"external_ids": mapOf(nil)}})
 	w.tunnel("vx1", "the loss of the report", func(t *Tunnel) bool { return t.Reported == nil })
+}
+
+// TestReportIsCurrent: who looks after a report finds it, long before the rows are read anew.
+func TestReportIsCurrent(t *testing.T) {
+	s := startServer(t)
+	s.add(vxlan("vx1", "10.0.0.2"), vxlan("vx2", "10.0.0.3"))
+	w := follow(t, s.sock, func(c *Config) { c.Settle = limit })
+	before := w.tunnels("vx1", "vx2")
+	w.report(Report{Tunnel: "vx2", Values: map[string]string{"state": "x\x00"}}, Report{Values: map[string]string{"state": "y"}}, Report{Tunnel: "never-was"})
+	now, _ := w.Current()
+	if got := now.tunnel("vx2").Reported["state"]; got != "x\uFFFD" || now.Host.Reported["state"] != "y" || now.tunnel("vx1").Reported != nil {
+		t.Errorf("reported: %+v, %+v", now.Tunnels, now.Host)
+	}
+	if before.tunnel("vx2").Reported != nil {
+		t.Error("a snapshot that was handed out was written to")
+	}
+}
+
+// TestReportOfAnOlderRow: what was read while a report was on its way stands, and the
+// report is news when it comes.
+func TestReportOfAnOlderRow(t *testing.T) {
+	was, is, same := &interfaceRow{Name: "vx1", Type: "vxlan"}, &interfaceRow{Name: "vx1", Type: "vxlan"}, &interfaceRow{Name: "vx2", Type: "vxlan"}
+	w := &Watch{host: &hostRow{}, ports: []*interfaceRow{is, same}, snapshot: snapshotOf(nil, []*interfaceRow{is, same})}
+	values := map[string]string{"state": "x"}
+	w.keep(turn{host: &hostRow{}, ports: []*interfaceRow{was, same}}, []Report{{Tunnel: "vx1", Values: values}, {Tunnel: "vx2", Values: values}, {Values: values}})
+	if s := w.snapshot; s.Tunnels[0].Reported != nil || s.Tunnels[1].Reported == nil || s.Host.Reported != nil {
+		t.Errorf("%+v", s)
+	}
 }
 
 // TestReportOddValues: the server drops a connection over a NUL in a string.
@@ -193,6 +231,9 @@ func TestReportHungServer(t *testing.T) {
 	t.Cleanup(func() { s.signal(syscall.SIGCONT) })
 	if err := w.Report(context.Background(), rs); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("report to a stopped server: %v", err)
+	}
+	if now, _ := w.Current(); now.Tunnels[0].Reported != nil {
+		t.Error("what could not be reported is taken to stand")
 	}
 	w.until("the hang to be noticed", func(_ Snapshot, st State) bool { return !st.Connected })
 }

@@ -77,9 +77,9 @@ type Watch struct {
 	mu       sync.Mutex
 	snapshot Snapshot
 	ports    []*interfaceRow // of the snapshot, in the same order
+	host     *hostRow        // of the snapshot, nil if there is none
 	state    State
 	awaited  int64    // CurCfg that somebody waits for
-	written  written  // by the last Report
 	session  *session // nil while there is no connection
 }
 
@@ -110,7 +110,7 @@ func (w *Watch) Current() (Snapshot, State) {
 // Changed gets a value when Current gives something new. It has room for one:
 // it serves one reader, who calls Current after each value. CurCfg alone is
 // news only when it comes to the number that a write of this Watch returned, and
-// while a hold stands. What the last Report wrote is none.
+// while a hold stands. What Report wrote is no news.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Run connects, follows the database and connects again whenever the connection
@@ -173,20 +173,20 @@ func (w *Watch) refresh(ctx context.Context, s *session) {
 	ports := portsOf(interfaces)
 	now := w.parsed.snapshot(hosts, ports)
 	now.Systems = systemsOf(interfaces)
-	w.learn(s, now, ports)
+	w.learn(s, now, theHost(hosts), ports)
 }
 
 // learn takes a snapshot that was read over s.
-func (w *Watch) learn(s *session, now Snapshot, ports []*interfaceRow) {
+func (w *Watch) learn(s *session, now Snapshot, host *hostRow, ports []*interfaceRow) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.session, w.ports = s, ports
+	w.session, w.host, w.ports = s, host, ports
 	came := !w.state.Connected
 	if came {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}
 		w.cfg.Logger.Info("connected to ovsdb-server", "address", w.at.address, "tunnels", len(now.Tunnels))
 	}
-	news := came || !w.snapshot.equal(now, w.written) || w.reached(now)
+	news := came || !w.snapshot.equal(now) || w.reached(now)
 	w.snapshot = now
 	if news {
 		w.announce()

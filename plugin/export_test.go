@@ -59,8 +59,14 @@ func (a *audit) Look(sas []xfrm.SA) []AuditEvent { return a.look(sas) }
 func CodeOf(err error) string { return problemOf(err).Code }
 
 // Saw makes s what the last round saw, with flows held back for that reason, if any.
+// There is a guard where a tunnel asks for IPsec.
 func (d *Daemon) Saw(s ovsdb.Snapshot, holding Why) {
 	d.seen = &scene{snapshot: s, observed: Observed{Holding: holding}}
+	for _, t := range s.Tunnels {
+		if t.IPsec {
+			d.seen.intent.Guards = append(d.seen.intent.Guards, GuardIntent{VTEP: VTEP{t.Local, t.DstPort}})
+		}
+	}
 }
 
 // Failed books a failure of host scope.

@@ -280,8 +280,9 @@ func newest(c ike.ConnState) (t time.Time) {
 	return t
 }
 
-// keying says what keeps a pair from being encrypted by IKE. What the IKE daemon has just
-// made the round may have come too early to see.
+// keying says what keeps a pair from being encrypted by IKE. given is whether the IKE
+// daemon was given it, which that need not have taken yet. What it has just made the round
+// may have come too early to see.
 func keying(pi *PairIntent, st *ike.State, given bool, now time.Time) *Problem {
 	c := st.Conns[pi.IKE.Name]
 	switch {

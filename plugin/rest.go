@@ -84,7 +84,7 @@ func (d *Daemon) pressing() bool {
 
 // cannotWait tells whether a tunnel that asks for IPsec may stand without the guard, or
 // behind the bypass, that the last round left, or a plain one without the bypass that it
-// needs where a guard stands: what it sends is blocked.
+// needs, as what it sends to a guarded UDP port is blocked.
 func (d *Daemon) cannotWait() bool {
 	d.mu.Lock()
 	seen := d.seen
@@ -92,27 +92,59 @@ func (d *Daemon) cannotWait() bool {
 	if seen == nil {
 		return true
 	}
-	type tunnel struct {
-		tunnelEnd
-		remote netip.Addr
-	}
-	known, guarded, bypassed := map[tunnel]bool{}, map[tunnelEnd]bool{}, map[tunnelEnd]bool{}
-	for i := range seen.snapshot.Tunnels {
-		if t := &seen.snapshot.Tunnels[i]; t.IPsec {
-			known[tunnel{guardOf(t), t.Remote}], guarded[guardOf(t)] = true, true
-		} else {
-			bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] = true
-		}
-	}
+	was := lastSeen(seen)
 	now, _ := d.cfg.Database.Current()
 	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool {
-		peer := bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}]
-		if !t.IPsec {
-			return t.Remote.IsValid() && !peer
+		if t.IPsec {
+			return was.unguarded(&t)
 		}
-		return !known[tunnel{guardOf(&t), t.Remote}] && (!guarded[guardOf(&t)] || peer || bypassed[tunnelEnd{port: t.DstPort}])
+		return was.ports[t.DstPort] && t.Remote.IsValid() && !was.plain[rowPair(&t)]
 	})
 }
+
+// seenTunnels is what the last round saw of tunnels.
+type seenTunnels struct {
+	secure   map[securePair]bool
+	guarded  map[tunnelEnd]bool // where one asked for IPsec
+	bypassed map[tunnelEnd]bool // remote ends of plain ones
+	plain    map[Pair]bool      // with plain ports alone
+	ports    map[uint16]bool    // UDP ports of guards
+}
+
+// securePair are the ends of a tunnel that asks for IPsec.
+type securePair struct {
+	tunnelEnd
+	remote netip.Addr
+}
+
+func lastSeen(s *scene) seenTunnels {
+	was := seenTunnels{map[securePair]bool{}, map[tunnelEnd]bool{}, map[tunnelEnd]bool{}, map[Pair]bool{}, map[uint16]bool{}}
+	for _, g := range s.intent.Guards {
+		was.ports[g.Port] = true
+	}
+	for i := range s.snapshot.Tunnels {
+		if t := &s.snapshot.Tunnels[i]; !t.IPsec {
+			was.bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] = true
+			was.plain[rowPair(t)] = true
+		}
+	}
+	for i := range s.snapshot.Tunnels {
+		if t := &s.snapshot.Tunnels[i]; t.IPsec {
+			was.secure[securePair{guardOf(t), t.Remote}], was.guarded[guardOf(t)] = true, true
+			delete(was.plain, rowPair(t))
+		}
+	}
+	return was
+}
+
+// unguarded tells whether a tunnel that asks for IPsec is new, and was not foreseen.
+func (was *seenTunnels) unguarded(t *ovsdb.Tunnel) bool {
+	return !was.secure[securePair{guardOf(t), t.Remote}] && (!was.guarded[guardOf(t)] ||
+		was.bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] || was.bypassed[tunnelEnd{port: t.DstPort}])
+}
+
+// rowPair returns the pair as the row has it: without a local address if that names none.
+func rowPair(t *ovsdb.Tunnel) Pair { return Pair{t.Local, t.Remote, t.DstPort} }
 
 // tunnelEnd is one end of tunnels: the address, zero if it may be any, and the UDP port.
 type tunnelEnd struct {

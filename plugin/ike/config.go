@@ -23,8 +23,8 @@ type Config struct {
 	// Log gets a line when the daemon comes and goes, and when a Conn's phase or
 	// problem changes.
 	Log *slog.Logger
-	// Changed is called, from any goroutine, when State gives something new. It
-	// must not block.
+	// Changed is called, from any goroutine, when State gives something that is new to
+	// who wants SAs: not how far an attempt is. It must not block.
 	Changed func()
 
 	// Now, Pause and Jitter replace time.Now, a timer and math/rand/v2.Float64

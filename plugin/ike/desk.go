@@ -22,7 +22,7 @@ type Desk struct {
 }
 
 // NewDesk returns a Desk that says why until the first Publish. changed is called, from
-// any goroutine, when State gives something new.
+// any goroutine, when State gives something new that matters: see ConnState.news.
 func NewDesk(log *slog.Logger, changed func(), why *Problem) *Desk {
 	return &Desk{log: log, changed: changed, news: make(chan struct{}, 1), state: State{Problem: why}}
 }
@@ -109,7 +109,7 @@ func (d *Desk) Publish(now State) {
 	}
 }
 
-// report logs what is new, and tells whether anything is that matters: a Conn that begins
+// report logs what is new, and tells whether anything is that matters: that a Conn begins
 // to come up does not, since who wants it knows.
 func (d *Desk) report(was, now State) bool {
 	news := false
@@ -127,7 +127,7 @@ func (d *Desk) report(was, now State) bool {
 	}
 	for name, s := range now.Conns {
 		before, known := was.Conns[name]
-		news = news || before.news(s) && (known || !coming(s.Phase) || s.Problem != nil)
+		news = news || before.news(s) && (known || !coming(s.Phase) || s.Problem != nil || len(s.Children) > 0)
 		if before.Phase == s.Phase && before.Problem.equal(s.Problem) {
 			continue
 		}

@@ -20,6 +20,8 @@ func TestDeskTellsNews(t *testing.T) {
 		}
 		return s
 	}
+	half := phases(Up, "", Up, Loading, Loading)
+	half.Conns["e"] = ConnState{Phase: Loading, Children: []Child{{Name: Out}}}
 	refused := phases(Up, Waiting)
 	refused.Conns["b"] = ConnState{Phase: Waiting, Problem: &Problem{Code: CodeRefused}}
 	for _, step := range []struct {
@@ -37,6 +39,8 @@ func TestDeskTellsNews(t *testing.T) {
 		{"one is up from the start", phases(Up, "", Up), true},
 		{"one failed from the start", phases(Up, Failed, Up), true},
 		{"one goes, another one begins", phases(Up, "", Up, Loading), true},
+		{"half of one stands already", half, true},
+		{"it goes", phases(Up, "", Up, Loading), true},
 		{"one comes down", phases(Waiting, "", Up, Loading), true},
 	} {
 		before := told

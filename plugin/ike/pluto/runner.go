@@ -37,7 +37,7 @@ type Hands interface {
 type Config struct {
 	Hands   Hands
 	Log     *slog.Logger
-	Changed func() // called when State gives something new; must not block
+	Changed func() // as ike.Config.Changed
 	Options ike.Options
 	Now     func() time.Time
 	// Poll is the time between two looks while any Conn is not Up, Idle while all are and

@@ -153,7 +153,7 @@ func TestCallsAnsweredWithNonsense(t *testing.T) {
 	})
 	defer close(end)
 	err := s.Calls(t.Context(), []Request{{"a", nil}, {"b", nil}}, func(int, Message, error) { t.Error("an answer") })
-	if err == nil || !strings.HasPrefix(err.Error(), "a: ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "a: unexpected packet") {
 		t.Errorf("error %v", err)
 	}
 }
