@@ -23,7 +23,7 @@ move() {
 	must "a guard stands in the NIC" sh -c "lab-hv $1 ovs-ipsec-offload status | grep -q 'guard     10.0.0.$1 udp 4789: hardware pf0'"
 	eventually 30 "traffic goes on" lab_reaches 20
 	lab-ike "$1" stop
-	must "the old SAs are gone" test -z "$(sas "$1")"
+	must "the old SAs are gone" test -z "$(sas "$1" | grep -v '^0x00000000')" # that would wait for keys
 	daemon_stop "$1"
 	lab-ike "$1" start
 	daemon_start "$1"
