@@ -209,3 +209,20 @@ func forms(k []byte) [][]byte {
 func textLog(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+// A pair waits for its guard, and then for SAs: the round that gives it to the IKE daemon
+// says so, though that has not taken it yet.
+func TestPairWaitsForItsGuard(t *testing.T) {
+	r := standardRig()
+	r.OVS.SetPort(byIKE(1))
+	for _, want := range []string{"IKE_WAITS", "IKE_CONNECTING"} {
+		st, err := r.d.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := st.Pairs[0].Problem; p == nil || p.Code != want {
+			t.Errorf("problem %v, want %s", p, want)
+		}
+		r.round()
+	}
+}
