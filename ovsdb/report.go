@@ -56,28 +56,64 @@ func (t turn) asBefore(rs []Report) []Report {
 	return before
 }
 
-// keep has the snapshot say what is reported, as the server will tell us too, before it
-// answers: Current never lags behind a Report, and its echo is no news. A row that was
-// read anew since t began is left as it was read.
+// keep has the snapshot say what is reported, as the server will tell us too, so that
+// Current never lags behind a Report, and its echo is no news. A row that was read anew
+// since t began is left as it was read.
 func (w *Watch) keep(t turn, rs []Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.snapshot
-	now.Tunnels = slices.Clone(now.Tunnels) // the old one is shared
+	if w.sent == nil {
+		w.sent = sent{}
+	}
 	for _, r := range rs {
 		if r.Tunnel == "" {
-			if w.host == t.host {
-				now.Host.Reported = written(r.Values)
-			}
-			continue
-		}
-		was, known := find(t.ports, r.Tunnel)
-		at, is := find(w.ports, r.Tunnel)
-		if known && is && w.ports[at] == t.ports[was] {
-			now.Tunnels[at].Reported = written(r.Values)
+			w.sent[t.host] = written(r.Values)
+		} else if at, found := find(t.ports, r.Tunnel); found {
+			w.sent[t.ports[at]] = written(r.Values)
 		}
 	}
-	w.snapshot = now
+	w.sent = w.sent.still(w.host, w.ports)
+	w.snapshot = w.sent.in(w.snapshot, w.host, w.ports)
+}
+
+// sent is what was reported of rows, by the row as it stood then: its echo is another row.
+type sent map[any]map[string]string
+
+// still returns what is left of it, of rows that are still there.
+func (s sent) still(host *hostRow, ports []*interfaceRow) sent {
+	left := sent{}
+	take := func(row any) {
+		if values, is := s[row]; is {
+			left[row] = values
+		}
+	}
+	if host != nil {
+		take(host)
+	}
+	for _, r := range ports {
+		if len(left) == len(s) {
+			break
+		}
+		take(r)
+	}
+	return left
+}
+
+// in returns a snapshot of those rows in which they say what was reported.
+func (s sent) in(now Snapshot, host *hostRow, ports []*interfaceRow) Snapshot {
+	if len(s) == 0 {
+		return now
+	}
+	if values, is := s[host]; is {
+		now.Host.Reported = values
+	}
+	now.Tunnels = slices.Clone(now.Tunnels) // others have it
+	for i, r := range ports {
+		if values, is := s[r]; is {
+			now.Tunnels[i].Reported = values
+		}
+	}
+	return now
 }
 
 // written returns values as they will be read.

@@ -124,14 +124,25 @@ func TestReportIsCurrent(t *testing.T) {
 }
 
 // TestReportOfAnOlderRow: what was read while a report was on its way stands, and the
-// report is news when it comes.
+// report is news when it comes. A row that was read before is not older than the report.
 func TestReportOfAnOlderRow(t *testing.T) {
 	was, is, same := &interfaceRow{Name: "vx1", Type: "vxlan"}, &interfaceRow{Name: "vx1", Type: "vxlan"}, &interfaceRow{Name: "vx2", Type: "vxlan"}
-	w := &Watch{host: &hostRow{}, ports: []*interfaceRow{is, same}, snapshot: snapshotOf(nil, []*interfaceRow{is, same})}
+	w := &Watch{host: &hostRow{}, ports: []*interfaceRow{is, same}, snapshot: snapshotOf(nil, []*interfaceRow{is, same}),
+		state: State{Connected: true}, changed: make(chan struct{}, 1)}
 	values := map[string]string{"state": "x"}
 	w.keep(turn{host: &hostRow{}, ports: []*interfaceRow{was, same}}, []Report{{Tunnel: "vx1", Values: values}, {Tunnel: "vx2", Values: values}, {Values: values}})
-	if s := w.snapshot; s.Tunnels[0].Reported != nil || s.Tunnels[1].Reported == nil || s.Host.Reported != nil {
-		t.Errorf("%+v", s)
+	for range 2 {
+		if s := w.snapshot; s.Tunnels[0].Reported != nil || s.Tunnels[1].Reported == nil || s.Host.Reported != nil {
+			t.Errorf("%+v", s)
+		}
+		w.learn(nil, snapshotOf(nil, w.ports), w.host, w.ports) // as it stood before the report
+	}
+	if len(w.changed) > 0 {
+		t.Error("that is told as news")
+	}
+	w.learn(nil, snapshotOf(nil, w.ports[:1]), w.host, w.ports[:1])
+	if len(w.sent) > 0 {
+		t.Errorf("kept of a row that is gone: %v", w.sent)
 	}
 }
 

@@ -78,6 +78,7 @@ type Watch struct {
 	snapshot Snapshot
 	ports    []*interfaceRow // of the snapshot, in the same order
 	host     *hostRow        // of the snapshot, nil if there is none
+	sent     sent            // was reported, and has not been read
 	state    State
 	awaited  int64    // CurCfg that somebody waits for
 	session  *session // nil while there is no connection
@@ -181,6 +182,8 @@ func (w *Watch) learn(s *session, now Snapshot, host *hostRow, ports []*interfac
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.session, w.host, w.ports = s, host, ports
+	w.sent = w.sent.still(host, ports)
+	now = w.sent.in(now, host, ports)
 	came := !w.state.Connected
 	if came {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}
