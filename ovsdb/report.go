@@ -62,55 +62,39 @@ func (t turn) asBefore(rs []Report) []Report {
 func (w *Watch) keep(t turn, rs []Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sent == nil {
-		w.sent = sent{}
-	}
+	now := w.snapshot
+	now.Tunnels = slices.Clone(now.Tunnels) // others have the old ones
 	for _, r := range rs {
 		if r.Tunnel == "" {
-			w.sent[t.host] = written(r.Values)
-		} else if at, found := find(t.ports, r.Tunnel); found {
-			w.sent[t.ports[at]] = written(r.Values)
+			if w.host == t.host && w.host != nil {
+				now.Host.Reported = written(r.Values)
+			}
+			continue
+		}
+		was, known := find(t.ports, r.Tunnel)
+		at, is := find(w.ports, r.Tunnel)
+		if known && is && w.ports[at] == t.ports[was] {
+			now.Tunnels[at].Reported = written(r.Values)
 		}
 	}
-	w.sent = w.sent.still(w.host, w.ports)
-	w.snapshot = w.sent.in(w.snapshot, w.host, w.ports)
+	w.snapshot = now
 }
 
-// sent is what was reported of rows, by the row as it stood then: its echo is another row.
-type sent map[any]map[string]string
-
-// still returns what is left of it, of rows that are still there.
-func (s sent) still(host *hostRow, ports []*interfaceRow) sent {
-	left := sent{}
-	take := func(row any) {
-		if values, is := s[row]; is {
-			left[row] = values
-		}
+// withReports returns a snapshot that was read in which rows report what the last one
+// says, unless they were read anew: a change of a row makes another one of it, so what
+// was reported is still on its way.
+func (w *Watch) withReports(now Snapshot, host *hostRow, ports []*interfaceRow) Snapshot {
+	if host != nil && host == w.host {
+		now.Host.Reported = w.snapshot.Host.Reported
 	}
-	if host != nil {
-		take(host)
-	}
-	for _, r := range ports {
-		if len(left) == len(s) {
-			break
-		}
-		take(r)
-	}
-	return left
-}
-
-// in returns a snapshot of those rows in which they say what was reported.
-func (s sent) in(now Snapshot, host *hostRow, ports []*interfaceRow) Snapshot {
-	if len(s) == 0 {
-		return now
-	}
-	if values, is := s[host]; is {
-		now.Host.Reported = values
-	}
-	now.Tunnels = slices.Clone(now.Tunnels) // others have it
+	now.Tunnels = slices.Clone(now.Tunnels) // parsed has the others
 	for i, r := range ports {
-		if values, is := s[r]; is {
-			now.Tunnels[i].Reported = values
+		at, is := i, i < len(w.ports) && w.ports[i] == r
+		if !is {
+			at, is = find(w.ports, r.Name)
+		}
+		if is && w.ports[at] == r {
+			now.Tunnels[i].Reported = w.snapshot.Tunnels[at].Reported
 		}
 	}
 	return now

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,9 +141,10 @@ func TestReportOfAnOlderRow(t *testing.T) {
 	if len(w.changed) > 0 {
 		t.Error("that is told as news")
 	}
-	w.learn(nil, snapshotOf(nil, w.ports[:1]), w.host, w.ports[:1])
-	if len(w.sent) > 0 {
-		t.Errorf("kept of a row that is gone: %v", w.sent)
+	first := &interfaceRow{Name: "vx0", Type: "vxlan"}
+	w.learn(nil, snapshotOf(nil, []*interfaceRow{first, same}), w.host, []*interfaceRow{first, same})
+	if s := w.snapshot; s.Tunnels[0].Reported != nil || s.Tunnels[1].Reported == nil {
+		t.Errorf("with another row in front: %+v", s)
 	}
 }
 
@@ -203,15 +205,23 @@ func TestReportThousands(t *testing.T) {
 	for _, tn := range snap.Tunnels {
 		rs = append(rs, Report{Tunnel: tn.Name, Values: map[string]string{"state": "encrypted", "boot": "0a1b2c3d-0000-1111-2222-333344445555"}})
 	}
+	select {
+	case <-w.Changed(): // it was seen before it was told
+	default:
+	}
 	w.report(rs...)
-	w.reported("all reports", func(s Snapshot) bool {
-		for _, t := range s.Tunnels {
-			if t.Reported["state"] != "encrypted" {
-				return false
-			}
-		}
-		return true
+	poll(t, "all reports to be read", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return !slices.ContainsFunc(w.ports, func(r *interfaceRow) bool { return r.ExternalIDs[ReportPrefix+"state"] != "encrypted" })
 	})
+	now, _ := w.Current()
+	if slices.ContainsFunc(now.Tunnels, func(t Tunnel) bool { return t.Reported["state"] != "encrypted" }) {
+		t.Error("a report is missing")
+	}
+	if len(w.Changed()) > 0 {
+		t.Error("reports of many transactions are told as news")
+	}
 }
 
 func TestReportNotConnected(t *testing.T) {

@@ -78,7 +78,6 @@ type Watch struct {
 	snapshot Snapshot
 	ports    []*interfaceRow // of the snapshot, in the same order
 	host     *hostRow        // of the snapshot, nil if there is none
-	sent     sent            // was reported, and has not been read
 	state    State
 	awaited  int64    // CurCfg that somebody waits for
 	session  *session // nil while there is no connection
@@ -181,9 +180,8 @@ func (w *Watch) refresh(ctx context.Context, s *session) {
 func (w *Watch) learn(s *session, now Snapshot, host *hostRow, ports []*interfaceRow) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	now = w.withReports(now, host, ports)
 	w.session, w.host, w.ports = s, host, ports
-	w.sent = w.sent.still(host, ports)
-	now = w.sent.in(now, host, ports)
 	came := !w.state.Connected
 	if came {
 		w.state = State{Connected: true, Known: true, Since: w.cfg.Now()}

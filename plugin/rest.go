@@ -94,11 +94,17 @@ func (d *Daemon) cannotWait() bool {
 	}
 	was := lastSeen(seen)
 	now, _ := d.cfg.Database.Current()
+	secure := map[Pair]bool{} // by whose ports plain ones go
+	for i := range now.Tunnels {
+		if t := &now.Tunnels[i]; t.IPsec {
+			secure[rowPair(t)] = true
+		}
+	}
 	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool {
 		if t.IPsec {
 			return was.unguarded(&t)
 		}
-		return was.ports[t.DstPort] && t.Remote.IsValid() && !was.plain[rowPair(&t)]
+		return was.ports[t.DstPort] && t.Remote.IsValid() && !was.plain[rowPair(&t)] && !secure[rowPair(&t)]
 	})
 }
 

@@ -141,7 +141,7 @@ func TestTunnelEndsRest(t *testing.T) {
 		{"a plain one", ovsdb.Tunnel{Name: "t3", Local: c, Remote: b, DstPort: 4789}, time.Second},
 		{"another plain one of a pair", ovsdb.Tunnel{Name: "t3", Local: a, Remote: plain, DstPort: 4789}, 10 * time.Second},
 		{"a plain one from another address", ovsdb.Tunnel{Name: "t3", Local: c, Remote: plain, DstPort: 4789}, time.Second},
-		{"a plain one beside an encrypted one", ovsdb.Tunnel{Name: "t3", Local: a, Remote: b, DstPort: 4789}, time.Second},
+		{"a plain one beside an encrypted one", ovsdb.Tunnel{Name: "t3", Local: a, Remote: b, DstPort: 4789}, 10 * time.Second},
 		{"a plain one without a guard", ovsdb.Tunnel{Name: "t3", Local: a, Remote: b, DstPort: 4794}, 10 * time.Second},
 		{"a plain one by flows", ovsdb.Tunnel{Name: "t3", Local: a, DstPort: 4789, ByFlow: true}, 10 * time.Second},
 		{"the peer of a plain one", secure(a, plain, 4789), time.Second},
