@@ -100,6 +100,14 @@ func (w *watched) until(what string, ok func(Snapshot, State) bool) (Snapshot, S
 	}
 }
 
+// forget takes back what was told of something that was seen before.
+func (w *watched) forget() {
+	select {
+	case <-w.Changed():
+	default:
+	}
+}
+
 // tunnels waits until exactly these tunnels are there.
 func (w *watched) tunnels(want ...string) Snapshot {
 	w.tb.Helper()

@@ -94,18 +94,12 @@ func (d *Daemon) cannotWait() bool {
 	}
 	was := lastSeen(seen)
 	now, _ := d.cfg.Database.Current()
-	secure := map[Pair]bool{} // by whose ports plain ones go
-	for i := range now.Tunnels {
-		if t := &now.Tunnels[i]; t.IPsec {
-			secure[rowPair(t)] = true
+	for p := range plainAlone(now.Tunnels) {
+		if was.ports[p.Port] && p.Remote.IsValid() && !was.plain[p] {
+			return true
 		}
 	}
-	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool {
-		if t.IPsec {
-			return was.unguarded(&t)
-		}
-		return was.ports[t.DstPort] && t.Remote.IsValid() && !was.plain[rowPair(&t)] && !secure[rowPair(&t)]
-	})
+	return slices.ContainsFunc(now.Tunnels, func(t ovsdb.Tunnel) bool { return t.IPsec && was.unguarded(&t) })
 }
 
 // seenTunnels is what the last round saw of tunnels.
@@ -113,7 +107,7 @@ type seenTunnels struct {
 	secure   map[securePair]bool
 	guarded  map[tunnelEnd]bool // where one asked for IPsec
 	bypassed map[tunnelEnd]bool // remote ends of plain ones
-	plain    map[Pair]bool      // with plain ports alone
+	plain    map[Pair]bool      // see plainAlone
 	ports    map[uint16]bool    // UDP ports of guards
 }
 
@@ -124,23 +118,34 @@ type securePair struct {
 }
 
 func lastSeen(s *scene) seenTunnels {
-	was := seenTunnels{map[securePair]bool{}, map[tunnelEnd]bool{}, map[tunnelEnd]bool{}, map[Pair]bool{}, map[uint16]bool{}}
+	was := seenTunnels{map[securePair]bool{}, map[tunnelEnd]bool{}, map[tunnelEnd]bool{}, plainAlone(s.snapshot.Tunnels), map[uint16]bool{}}
 	for _, g := range s.intent.Guards {
 		was.ports[g.Port] = true
 	}
 	for i := range s.snapshot.Tunnels {
-		if t := &s.snapshot.Tunnels[i]; !t.IPsec {
-			was.bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] = true
-			was.plain[rowPair(t)] = true
-		}
-	}
-	for i := range s.snapshot.Tunnels {
 		if t := &s.snapshot.Tunnels[i]; t.IPsec {
 			was.secure[securePair{guardOf(t), t.Remote}], was.guarded[guardOf(t)] = true, true
-			delete(was.plain, rowPair(t))
+		} else {
+			was.bypassed[tunnelEnd{addr: t.Remote, port: t.DstPort}] = true
 		}
 	}
 	return was
+}
+
+// plainAlone returns the pairs that have plain ports and no others, by which those would go.
+func plainAlone(ts []ovsdb.Tunnel) map[Pair]bool {
+	alone := map[Pair]bool{}
+	for i := range ts {
+		if !ts[i].IPsec {
+			alone[rowPair(&ts[i])] = true
+		}
+	}
+	for i := range ts {
+		if ts[i].IPsec {
+			delete(alone, rowPair(&ts[i]))
+		}
+	}
+	return alone
 }
 
 // unguarded tells whether a tunnel that asks for IPsec is new, and was not foreseen.

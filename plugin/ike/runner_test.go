@@ -106,6 +106,18 @@ func (g rig) up() State {
 	return s
 }
 
+// refuse has the daemon refuse a command from now on.
+func (g rig) refuse(command, reason string) {
+	g.Do(func() {
+		g.Refuse = func(c string, _ vici.Message) string {
+			if c == command {
+				return reason
+			}
+			return ""
+		}
+	})
+}
+
 // wantHeld wants n Conns, whose IKE SAs stay CONNECTING, and returns them.
 func (g rig) wantHeld(n int) []Conn {
 	g.Do(func() { g.Hold = true })
@@ -220,14 +232,7 @@ func TestSomebodyElseUnloads(t *testing.T) {
 // the next audit.
 func TestInitiateIsRefused(t *testing.T) {
 	inRig(t, Options{Audit: time.Hour}, func(g rig) {
-		g.Do(func() {
-			g.Refuse = func(command string, _ vici.Message) string {
-				if command == "initiate" {
-					return "CHILD_SA config 'oio-1-out' not found"
-				}
-				return ""
-			}
-		})
+		g.refuse("initiate", "CHILD_SA config 'oio-1-out' not found")
 		g.runner.Want([]Conn{peerConn(1)})
 		g.after(time.Millisecond)
 		g.told("load-shared oio-1", "load-conn oio-1")
@@ -371,14 +376,7 @@ func TestAuditWhileManyComeUp(t *testing.T) {
 // charon does not take the secret: what it has of the connection stays.
 func TestRefusedSecret(t *testing.T) {
 	inRig(t, Options{}, func(g rig) {
-		g.Do(func() {
-			g.Refuse = func(command string, _ vici.Message) string {
-				if command == "load-shared" {
-					return "no"
-				}
-				return ""
-			}
-		})
+		g.refuse("load-shared", "no")
 		g.runner.Want([]Conn{peerConn(1)})
 		g.phase(g.after(time.Second/4), "oio-1", Failed, CodeRefused)
 		g.Do(func() {

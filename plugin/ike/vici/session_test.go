@@ -125,15 +125,23 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// A daemon that answers one of three and then reads nothing more.
-func TestCallsEndWithTheirContext(t *testing.T) {
+// answeredOnce returns a Session whose other end answers the command a so, and then reads
+// nothing more.
+func answeredOnce(t *testing.T, answer Packet) *Session {
+	t.Helper()
 	end := make(chan struct{})
 	s := answered(t, func(c net.Conn) error {
-		err := expect(c, CmdRequest, "a", Packet{Type: CmdResponse})
+		err := expect(c, CmdRequest, "a", answer)
 		<-end
 		return err
 	})
-	defer close(end)
+	t.Cleanup(func() { close(end) }) // before answered's, which waits for the script
+	return s
+}
+
+// A daemon that answers one of three and then reads nothing more.
+func TestCallsEndWithTheirContext(t *testing.T) {
+	s := answeredOnce(t, Packet{Type: CmdResponse})
 	why := errors.New("why")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	answers := 0
@@ -145,13 +153,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 
 // An answer that is none ends the sending, too: the daemon reads nothing more.
 func TestCallsAnsweredWithNonsense(t *testing.T) {
-	end := make(chan struct{})
-	s := answered(t, func(c net.Conn) error {
-		err := expect(c, CmdRequest, "a", Packet{Type: EventConfirm})
-		<-end
-		return err
-	})
-	defer close(end)
+	s := answeredOnce(t, Packet{Type: EventConfirm})
 	err := s.Calls(t.Context(), []Request{{"a", nil}, {"b", nil}}, func(int, Message, error) { t.Error("an answer") })
 	if err == nil || !strings.HasPrefix(err.Error(), "a: unexpected packet") {
 		t.Errorf("error %v", err)
